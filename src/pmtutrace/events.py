@@ -1,0 +1,133 @@
+"""Typed events and counters: what the tracer gives to every verb, test and caller.
+
+Addresses are text as ``inet_ntop`` writes it, ports and lengths are host-order integers, lengths and
+MTUs are octets of the network layer (IP header included, link layer not), times are nanoseconds
+since the Unix epoch in UTC. ``docs/events.md`` describes the JSON form field by field.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """The innermost addresses, protocol and ports that could be read.
+
+    ``proto`` is the IANA protocol number. Ports are None where the protocol has none or where the
+    packet is a non-first fragment. For ICMP echo ``sport`` is the identifier and ``dport`` None.
+    """
+
+    saddr: str
+    daddr: str
+    proto: int
+    sport: int | None = None
+    dport: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outer:
+    """The outermost IP header of an encapsulated packet: addresses and IANA protocol number."""
+
+    saddr: str
+    daddr: str
+    proto: int
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelRef:
+    """The tunnel device of an event: interface name and ``rtnl_link_ops`` kind (``gre``, ``vxlan`` …)."""
+
+    name: str
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """One oversize packet freed at a site, with the verdict on the news to its sender.
+
+    ``count`` is the number of drops of this key since its last event on the same CPU, this one
+    included. ``gso`` is the segment payload size of a GSO packet, else 0.
+    """
+
+    ts: int
+    netns: int
+    cpu: int
+    site: str
+    location: str
+    reason: str | None
+    verdict: str
+    cause: str | None
+    length: int
+    mtu: int
+    gso: int
+    df: bool
+    family: int
+    dev: str
+    ifindex: int
+    indev: str
+    tunnel: TunnelRef | None
+    flow: Flow
+    outer: Outer | None
+    count: int
+    packet: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class IcmpLost:
+    """A frag-needed or packet-too-big that was emitted and then freed before it left this host.
+
+    ``to`` is whom it was for, ``flow`` the packet that it quotes, ``mtu`` the MTU that it reports.
+    """
+
+    ts: int
+    netns: int
+    cpu: int
+    site: str
+    location: str
+    reason: str | None
+    family: int
+    to: str
+    mtu: int
+    flow: Flow
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelChange:
+    """A tunnel appeared, changed or went; ``what`` is ``appeared``, ``changed`` or ``gone``."""
+
+    ts: int
+    netns: int
+    what: str
+    name: str
+    type: str
+    mtu: int | None
+
+
+Event = Drop | IcmpLost | TunnelChange
+
+
+@dataclass(frozen=True, slots=True)
+class CounterKey:
+    """What a counter counts: one flow at one site of one device, with one verdict."""
+
+    netns: int
+    ifindex: int
+    site: str
+    verdict: str
+    cause: str | None
+    family: int
+    flow: Flow
+    outer: Outer | None
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """Exact sums for one key, over all CPUs. ``mtu`` is the last one seen, times as everywhere."""
+
+    packets: int
+    bytes: int
+    max_length: int
+    mtu: int
+    first: int
+    last: int
