@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* Catches every freed packet and keeps those that were too big to go through.
+ * skb:kfree_skb, all kernels; reason since 5.17, found by name in BTF.
+ * Cold: all but oversize packets leave after a few loads. */
+
+/* Which piece of which function freed it? A binary search over 64 entries. */
+static __always_inline struct site_range *site_of(__u64 location)
+{
+	int zero = 0, step;
+	__u32 at = 0;
+	struct site_table *table = sites.lookup(&zero);
+
+	if (!table)
+		return 0;
+#pragma unroll
+	for (step = 32; step; step >>= 1)
+		if (table->range[(at + step) & 63].start <= location)
+			at += step;
+	at &= 63;
+	if (location < table->range[at].start || location >= table->range[at].end)
+		return 0;
+	return &table->range[at];
+}
+
+/* The MTU in force at the site, as its own code computes it. */
+static __always_inline __u32 mtu_at(struct sk_buff *skb, struct refusal *r)
+{
+	__u32 mtu, largest = 0;
+
+	if (r->check == CHECK_BRIDGE)
+		return LOAD(LOAD(skb, dev), mtu);
+	if (!r->dst)
+		return 0;
+	if (r->ipv6) {
+		struct inet6_skb_parm *cb = (struct inet6_skb_parm *)&skb->cb;
+
+		mtu = mtu_ipv6(r->dst, r->check == CHECK_FORWARD6);
+		largest = READ(cb, frag_max_size);
+	} else {
+		struct inet_skb_parm *cb = (struct inet_skb_parm *)&skb->cb;
+		bool forwarding = READ(cb, flags) & IPSKB_FORWARDED ||
+				  r->check == CHECK_FORWARD4;
+
+		mtu = mtu_ipv4(r->dst, forwarding);
+		largest = READ(cb, frag_max_size);
+	}
+	/* Never refragment to larger pieces than arrived. */
+	return largest && largest < mtu ? largest : mtu;
+}
+
+/*
+ * Was it refused for its size? Where the kernel gives a reason of its own, or
+ * tried to tell the sender, that is the answer. Otherwise the site's own test
+ * is made again.
+ */
+static __always_inline bool refused_for_size(struct sk_buff *skb,
+					     struct refusal *r)
+{
+	__u8 head[9] = {};
+	bool may_split = READ_BITS(skb, sk_buff, ignore_df);
+
+	if (r->check == CHECK_ALWAYS)
+		return true;
+	if (r->check == CHECK_BRIDGE)
+		return !fits_device(skb, LOAD(skb, dev));
+	if (r->length <= r->mtu || may_split ||
+	    peek(&r->packet, r->packet.at, head, sizeof(head)))
+		return false;
+	/* TTL and hop limit are tested before the size. */
+	switch (r->check) {
+	case CHECK_FRAGMENT4:
+		return head[6] & (IP_DF >> 8);
+	case CHECK_FRAGMENT6:
+		return true;
+	case CHECK_FORWARD4:
+		return head[6] & (IP_DF >> 8) && head[8] > 1;
+	case CHECK_FORWARD6:
+		return head[7] > 1;
+	}
+	return false;
+}
+
+/* What is known of the message to the sender, taken out of the books. */
+static __always_inline void take_news(struct sk_buff *skb, struct refusal *r,
+				      struct config *cfg)
+{
+	__u64 key = (__u64)skb;
+	struct news *news = news_of.lookup(&key);
+	struct quote quote;
+
+	r->known = 0;
+	r->news.mtu = 0;
+	if (news) {
+		r->news = *news;
+		r->known = 1;
+		news_of.delete(&key);
+		return;
+	}
+	if (!r->ipv6 || cfg->attempt6 ||
+	    peek(&r->packet, r->packet.at, &quote, sizeof(quote)))
+		return;
+	key = quote_key(&quote);
+	news = quoted_news.lookup(&key);
+	if (!news)
+		return;
+	r->news = *news;
+	r->known = 1;
+	quoted_news.delete(&key);
+}
+
+static __always_inline bool is_emitting(void)
+{
+	int zero = 0;
+	__u64 *skb = emitting.lookup(&zero);
+
+	return skb && *skb && news_of.lookup(skb);
+}
+
+static __always_inline void judge(struct sk_buff *skb, struct refusal *r,
+				  struct config *cfg)
+{
+	struct flow_key *key = &r->key;
+
+	if (r->known) {
+		key->verdict = r->news.verdict;
+	} else if (r->silent || (r->ipv6 ? cfg->attempt6 : cfg->attempt4)) {
+		/* Every attempt would have been seen: there was none. */
+		key->verdict = VERDICT_NEVER_ATTEMPTED;
+	} else {
+		key->verdict = VERDICT_SUPPRESSED;
+	}
+	if (key->verdict != VERDICT_SUPPRESSED)
+		return;
+	key->cause = r->ipv6 ? why_not_ipv6(skb, &r->packet, &r->upper,
+					    &r->inside) :
+			       why_not_ipv4(skb, &r->packet, is_emitting());
+}
+
+static __always_inline void fill_drop(struct event *event, struct sk_buff *skb,
+				      struct refusal *r)
+{
+	struct net_device *indev = LOAD(skb, dev);
+	__u8 head[8] = {};
+
+	event->location = r->location;
+	event->reason = r->reason;
+	event->length = r->length;
+	event->mtu = r->mtu;
+	event->gso = gso_size(skb);
+	event->in_ifindex = LOAD(skb, skb_iif);
+	event->key = r->key;
+	copy_name(event->dev, r->out);
+	copy_kind(event->kind, r->out);
+	if (indev != r->out)
+		copy_name(event->indev, indev);
+	if (!r->ipv6 && !peek(&r->packet, r->packet.at, head, sizeof(head)) &&
+	    head[6] & (IP_DF >> 8))
+		event->flags |= FLAG_DF;
+}
+
+static __always_inline void report(struct sk_buff *skb, struct refusal *r,
+				   struct config *cfg)
+{
+	struct flow_count *count;
+	struct event *event;
+	__u64 packets;
+
+	count = count_packet(cfg, &r->key, r->now, r->length, r->mtu);
+	if (!count)
+		return;
+	event = reserve_event(EVENT_DROP, r->now);
+	if (!event)
+		return;
+	packets = count->packets;
+	event->count = packets - count->streamed;
+	count->streamed = packets;
+	fill_drop(event, skb, r);
+	copy_packet(event, &r->packet, cfg->caplen);
+	stream(event);
+}
+
+/* A frag-needed or packet-too-big of this host's own that is being freed. */
+static __always_inline bool is_own_message(struct sk_buff *skb,
+					   const struct packet *p,
+					   struct quote *quote, bool *ipv6)
+{
+	struct {
+		__u8 version_ihl, tos;
+		__u16 be_tot_len, be_id, be_frag_off;
+		__u8 ttl, protocol;
+		__u16 be_check;
+		__u32 be_saddr, be_daddr;
+		__u8 type, code;
+	} ip;
+	/* Before the message has its Ethernet type, its first octet tells. */
+	__u8 version = 0;
+
+	if (LOAD(skb, skb_iif) || peek(p, p->at, &version, 1))
+		return false;
+	*ipv6 = version >> 4 == 6;
+	if (*ipv6)
+		return quotes(p, quote);
+	return version == 0x45 && !peek(p, p->at, &ip, sizeof(ip)) &&
+	       ip.protocol == PROTO_ICMP &&
+	       is_too_big(4, ip.type, ip.code) &&
+	       !peek(p, p->at + 28, quote, sizeof(*quote) / 2);
+}
+
+static __always_inline void message_lost(struct config *cfg,
+					 struct sk_buff *skb,
+					 const struct packet *p,
+					 __u64 location, __u32 reason)
+{
+	struct quote quote = {}, whole = {};
+	int zero = 0;
+	__u64 *slot = emitting.lookup(&zero);
+	struct news *news;
+	struct packet about;
+	struct sk_buff *told;
+	struct event *event;
+	struct dst_entry *dst;
+	bool ipv6;
+
+	if (!is_own_message(skb, p, &quote, &ipv6))
+		return;
+	if (ipv6 && !cfg->attempt6) {
+		note_quoted(&quote, VERDICT_LOST, location, reason);
+	} else if (slot && *slot) {
+		/* Is it the message about the packet in hand? It quotes it. */
+		news = news_of.lookup(slot);
+		told = (struct sk_buff *)*slot;
+		about.head = READ(told, head);
+		about.at = READ(told, network_header);
+		about.end = READ(told, tail);
+		if (news && !peek(&about, about.at, &whole, 20) &&
+		    (ipv6 || whole.octets[0] >> 32 == quote.octets[0] >> 32) &&
+		    whole.octets[1] >> 32 == quote.octets[1] >> 32) {
+			news->verdict = VERDICT_LOST;
+			news->location = location;
+			news->reason = reason;
+		}
+	}
+	event = reserve_event(EVENT_ICMP_LOST, bpf_ktime_get_boot_ns());
+	if (!event)
+		return;
+	dst = skb_dst(skb);
+	event->location = location;
+	event->reason = reason;
+	event->length = network_length(skb, p);
+	if (dst) {
+		struct net_device *dev = READ(dst, dev);
+
+		event->key.netns = netns_inum(dev);
+		event->key.ifindex = READ(dev, ifindex);
+		copy_name(event->dev, dev);
+	}
+	copy_packet(event, p, cfg->caplen);
+	stream(event);
+}
+
+/* True if the packet in hand was refused for its size. */
+static __always_inline bool examine(struct sk_buff *skb, struct refusal *r,
+				    struct config *cfg)
+{
+	struct site_range *site = site_of(r->location);
+	bool certain = false;
+	__u8 version = 0;
+
+#ifdef TP_kfree_skb__reason
+	certain = r->reason == SKB_DROP_REASON_PKT_TOO_BIG;
+#endif
+	r->site = site ? site->site : cfg->site_other;
+	r->check = site ? site->check : CHECK_NEWS;
+	r->silent = site ? site->silent : 1;
+	if (peek(&r->packet, r->packet.at, &version, 1))
+		return false;
+	r->ipv6 = version >> 4 == 6;
+	take_news(skb, r, cfg);
+	if (!certain && !r->known && !site) {
+		message_lost(cfg, skb, &r->packet, r->location, r->reason);
+		return false;
+	}
+	forget();
+	r->dst = r->check == CHECK_BRIDGE ? 0 : skb_dst(skb);
+	r->out = r->dst ? READ(r->dst, dev) : (void *)READ(skb, dev);
+	r->length = network_length(skb, &r->packet);
+	r->mtu = r->news.mtu ? r->news.mtu : mtu_at(skb, r);
+	return certain || r->known || refused_for_size(skb, r);
+}
+
+static __always_inline void freed(struct sk_buff *skb, struct refusal *r,
+				  struct config *cfg)
+{
+#ifdef TP_kfree_skb__reason
+	if (r->reason != SKB_DROP_REASON_PKT_TOO_BIG &&
+	    r->reason != SKB_DROP_REASON_NOT_SPECIFIED) {
+		message_lost(cfg, skb, &r->packet, r->location, r->reason);
+		return;
+	}
+#endif
+	if (!examine(skb, r, cfg))
+		return;
+	forget();
+	__builtin_memset(&r->key, 0, sizeof(r->key));
+	r->key.netns = netns_inum(r->out);
+	if (cfg->filter_netns && !watched_netns.lookup(&r->key.netns))
+		return;
+	r->key.ifindex = r->out ? READ(r->out, ifindex) : 0;
+	r->key.site = r->site;
+	judge(skb, r, cfg);
+	forget();
+	r->cursor = r->packet;
+	if (parse_flow(&r->cursor, &r->upper, &r->key))
+		return;
+	forget();
+	r->now = bpf_ktime_get_boot_ns();
+	report(skb, r, cfg);
+}
+
+int kfree_skb(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct sk_buff *skb = (struct sk_buff *)ctx->args[TP_kfree_skb__skb];
+	struct config *cfg;
+	struct refusal *r;
+	int zero = 0;
+
+	cfg = settings.lookup(&zero);
+	r = cfg ? enter() : 0;
+	if (!r)
+		return 0;
+	r->packet = skb_packet(skb);
+	r->location = ctx->args[TP_kfree_skb__location];
+#ifdef TP_kfree_skb__reason
+	r->reason = ctx->args[TP_kfree_skb__reason];
+#else
+	r->reason = 0;
+#endif
+	freed(skb, r, cfg);
+	leave();
+	return 0;
+}

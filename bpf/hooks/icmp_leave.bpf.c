@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* Catches a packet-too-big on its way out: no tracepoint tells of its sending.
+ * net:net_dev_queue, neigh:neigh_event_send_done (5.0), where nothing better.
+ * Hot: once for each packet sent; all but ICMPv6 leave after two loads. */
+
+/* What a message quotes, or what a packet would be quoted as. */
+struct quote {
+	__u64 octets[6];
+};
+
+/* One number for the context and what it is telling about. */
+static __always_inline __u64 quote_key(const struct quote *quote)
+{
+	__u64 key = context_key();
+	int i;
+
+	for (i = 0; i < 6; i++)
+		key = (key ^ quote->octets[i]) * 0x9e3779b97f4a7c15ULL;
+	return key ^ key >> 32;
+}
+
+/* If this is a packet-too-big, read what it quotes. *at is where the IPv6
+ * header begins. */
+static __always_inline bool quotes(const struct packet *p, struct quote *quote)
+{
+	__u8 nexthdr = 0, type = 0;
+
+	return !peek(p, p->at + 6, &nexthdr, 1) && nexthdr == PROTO_ICMPV6 &&
+	       !peek(p, p->at + 40, &type, 1) && type == ICMPV6_PKT_TOOBIG &&
+	       !peek(p, p->at + 48, quote, sizeof(*quote));
+}
+
+static __always_inline void note_quoted(const struct quote *quote,
+					__u8 verdict, __u64 location,
+					__u16 reason)
+{
+	struct news news = {
+		.ts_ns = bpf_ktime_get_boot_ns(),
+		.verdict = verdict,
+		.location = location,
+		.reason = reason,
+	};
+	__u64 key = quote_key(quote);
+
+	if (quoted_news.update(&key, &news))
+		lose(LOSS_NEWS_FULL);
+}
+
+static __always_inline void seen_leaving(struct packet p)
+{
+	struct quote quote;
+
+	if (quotes(&p, &quote))
+		note_quoted(&quote, VERDICT_TOLD, 0, 0);
+}
+
+#ifdef HAVE_TP_net_dev_queue
+int net_dev_queue(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct sk_buff *skb = (struct sk_buff *)ctx->args[0];
+
+	if (LOAD(skb, protocol) == be16(ETH_P_IPV6))
+		seen_leaving(skb_packet(skb));
+	return 0;
+}
+#endif
+
+#ifdef HAVE_TP_neigh_event_send_done
+/* A message that waits for its neighbour is the last in that one's queue. */
+int neigh_event_send_done(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct neighbour *neigh = (struct neighbour *)ctx->args[0];
+	struct sk_buff *skb;
+	struct packet p;
+
+	if (!(int)ctx->args[1])
+		return 0;
+	skb = READ(neigh, arp_queue.prev);
+	if ((void *)skb == (void *)&neigh->arp_queue || !skb ||
+	    READ(skb, protocol) != be16(ETH_P_IPV6))
+		return 0;
+	p.head = READ(skb, head);
+	p.at = READ(skb, network_header);
+	p.end = READ(skb, tail);
+	seen_leaving(p);
+	return 0;
+}
+#endif

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * How kernel memory is read, and what differs between kernels. The types are
+ * those of the running kernel (made from BTF), so only what is not a type is
+ * spelled out here.
+ */
+#ifndef PMTUTRACE_COMPAT_H
+#define PMTUTRACE_COMPAT_H
+
+#ifndef __always_inline
+#define __always_inline inline __attribute__((always_inline))
+#endif
+
+#ifndef true
+#define true 1
+#define false 0
+#endif
+
+#define ETH_P_IP 0x0800
+#define ETH_P_IPV6 0x86dd
+#define ETH_P_8021Q 0x8100
+#define ETH_P_8021AD 0x88a8
+#define ETH_P_TEB 0x6558
+#define ETH_P_ERSPAN 0x88be
+#define ETH_P_ERSPAN2 0x22eb
+#define ETH_HLEN 14
+#define VLAN_HLEN 4
+
+/* uapi: linux/rtnetlink.h, linux/icmp.h, linux/icmpv6.h, linux/if_packet.h */
+#define RTAX_LOCK 1
+#define RTAX_MTU 2
+#define ICMP_DEST_UNREACH 3
+#define ICMP_FRAG_NEEDED 4
+#define ICMPV6_PKT_TOOBIG 2
+#define PACKET_HOST 0
+#define RTCF_BROADCAST_OR_MULTICAST 0x30000000
+#define IP_DF 0x4000
+#define IP_MF 0x2000
+#define IP_OFFSET 0x1fff
+#define IPV6_MIN_MTU 1280
+#define IP_MAX_MTU 0xfff0
+#define IPSKB_FORWARDED 1
+
+#define be16(x) ((__u16)__builtin_bswap16(x))
+#define be32(x) ((__u32)__builtin_bswap32(x))
+
+/* What was known before is forgotten: the verifier meets one state, not many. */
+#define forget() asm volatile("" ::: "memory")
+
+/* Read through a pointer that the verifier knows nothing of. */
+#define READ(pointer, field)                                                  \
+	({                                                                    \
+		typeof((pointer)->field) _value;                              \
+		bpf_probe_read_kernel(&_value, sizeof(_value),                \
+				      &(pointer)->field);                     \
+		_value;                                                       \
+	})
+
+/*
+ * Read through an argument of a tracepoint. A program of type tp_btf (kernel
+ * 5.5, ac4414b5ca47) loads directly, without a helper call for every member.
+ */
+#ifdef TP_BTF
+#define LOAD(pointer, field) ((pointer)->field)
+#else
+#define LOAD(pointer, field) READ(pointer, field)
+#endif
+
+/* A bitfield has no address: read the octets around it. */
+#define READ_BITS(pointer, type, field)                                       \
+	({                                                                    \
+		__u64 _octets = 0;                                            \
+		bpf_probe_read_kernel(&_octets,                               \
+				      BITFIELD_##type##__##field##_BYTES,     \
+				      (const char *)(pointer) +               \
+					BITFIELD_##type##__##field##_OFFSET); \
+		(_octets >> BITFIELD_##type##__##field##_SHIFT) &             \
+			((1ULL << BITFIELD_##type##__##field##_WIDTH) - 1);   \
+	})
+
+static __always_inline struct dst_entry *skb_dst(struct sk_buff *skb)
+{
+	/* Bit 0 says that no reference is held (SKB_DST_NOREF). */
+	return (struct dst_entry *)(LOAD(skb, _skb_refdst) & ~1UL);
+}
+
+static __always_inline __u32 netns_inum(struct net_device *dev)
+{
+	struct net *net = dev ? READ(dev, nd_net.net) : 0;
+
+	return net ? READ(net, ns.inum) : 0;
+}
+
+#endif

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * The layout of everything that passes from the kernel side to user space.
+ * src/pmtutrace/layout.py reads this file: keep to fixed-width members, one a
+ * line, write padding out, and assert every size.
+ *
+ * Addresses are 16 octets, IPv4 mapped (RFC 4291, 2.5.5.2). Names say the byte
+ * order: be_* is as on the wire, all else is the host's.
+ */
+#ifndef PMTUTRACE_EVENTS_H
+#define PMTUTRACE_EVENTS_H
+
+enum verdict {
+	VERDICT_NONE = 0,
+	VERDICT_TOLD = 1,
+	VERDICT_SUPPRESSED = 2,
+	VERDICT_LOST = 3,
+	VERDICT_NEVER_ATTEMPTED = 4,
+	VERDICT_LOCAL = 5,
+};
+
+enum cause {
+	CAUSE_NONE = 0,
+	CAUSE_NO_ROUTE_ON_SKB = 1,
+	CAUSE_NO_DEVICE = 2,
+	CAUSE_BAD_HEADER = 3,
+	CAUSE_NOT_FOR_THIS_HOST = 4,
+	CAUSE_BROADCAST_OR_MULTICAST = 5,
+	CAUSE_NON_FIRST_FRAGMENT = 6,
+	CAUSE_ICMP_ERROR_INSIDE = 7,
+	CAUSE_RATE_LIMITED_GLOBAL = 8,
+	CAUSE_RATE_LIMITED_HOST = 9,
+	CAUSE_ICMP_SOCKET_BUSY = 10,
+	CAUSE_OPTIONS_INVALID = 11,
+	CAUSE_NO_ROUTE_BACK = 12,
+	CAUSE_NO_ROOM = 13,
+	CAUSE_APPEND_FAILED = 14,
+	CAUSE_UNKNOWN = 15,
+};
+
+enum event_type {
+	EVENT_DROP = 1,
+	EVENT_ICMP_LOST = 2,
+};
+
+/* What can be lost on the way, each counted under its own name. */
+enum loss {
+	LOSS_RING_FULL = 0,
+	LOSS_COUNTERS_FULL = 1,
+	LOSS_NEWS_FULL = 2,
+	LOSS_NESTED = 3,
+
+};
+
+/* has_ports */
+enum ports {
+	PORTS_SOURCE = 1,
+	PORTS_DESTINATION = 2,
+};
+
+/* event.flags */
+enum event_flag {
+	FLAG_DF = 1,
+};
+
+enum site_check {
+	CHECK_NEWS = 0,
+	CHECK_FORWARD4 = 1,
+	CHECK_FORWARD6 = 2,
+	CHECK_FRAGMENT4 = 3,
+	CHECK_FRAGMENT6 = 4,
+	CHECK_BRIDGE = 5,
+	CHECK_ALWAYS = 6,
+};
+
+/* What a counter counts. All padding is zero: it is hashed. */
+struct flow_key {
+	__u32 netns;
+	__u32 ifindex;
+	__u32 tunnel_id;
+	__u16 site;
+	__u8 verdict;
+	__u8 cause;
+	__u8 family;
+	__u8 proto;
+	__u8 outer_family;
+	__u8 outer_proto;
+	__u16 be_sport;
+	__u16 be_dport;
+	__u16 be_outer_dport;
+	__u8 has_ports;
+	__u8 padding[5];
+	__u8 saddr[16];
+	__u8 daddr[16];
+	__u8 outer_saddr[16];
+	__u8 outer_daddr[16];
+};
+_Static_assert(sizeof(struct flow_key) == 96, "flow_key");
+
+/* Times are CLOCK_BOOTTIME nanoseconds. streamed, window_ns and in_window
+ * belong to the sampling of events and are of one CPU each. */
+struct flow_count {
+	__u64 packets;
+	__u64 bytes;
+	__u64 first_ns;
+	__u64 last_ns;
+	__u64 streamed;
+	__u64 window_ns;
+	__u32 in_window;
+	__u32 mtu;
+	__u32 max_length;
+	__u32 padding;
+};
+_Static_assert(sizeof(struct flow_count) == 64, "flow_count");
+
+struct event {
+	__u64 ts_ns;
+	__u64 location;
+	__u64 count;
+	__u32 type;
+	__u32 cpu;
+	__u32 reason;
+	__u32 length;
+	__u32 mtu;
+	__u32 gso;
+	__u32 in_ifindex;
+	__u16 flags;
+	__u16 caplen;
+	struct flow_key key;
+	__u8 dev[16];
+	__u8 indev[16];
+	__u8 kind[16];
+	__u8 packet[128];
+};
+_Static_assert(sizeof(struct event) == 328, "event");
+
+/* One contiguous piece of a kernel function in which packets are refused. */
+struct site_range {
+	__u64 start;
+	__u64 end;
+	__u16 site;
+	__u8 check;
+	__u8 silent;
+	__u32 padding;
+};
+_Static_assert(sizeof(struct site_range) == 24, "site_range");
+
+/* Sorted by start; unused entries at the end have start == ~0. */
+struct site_table {
+	struct site_range range[64];
+};
+_Static_assert(sizeof(struct site_table) == 1536, "site_table");
+
+/* Written once before anything is attached. */
+struct config {
+	__u32 every;
+	__u32 rate;
+	__u32 filter_netns;
+	__u32 attempt4;
+	__u32 sent4;
+	__u32 attempt6;
+	__u32 site_other;
+	__u32 site_tunnel_check;
+	__u32 caplen;
+	__u32 padding;
+};
+_Static_assert(sizeof(struct config) == 40, "config");
+
+#endif

@@ -1,0 +1,321 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * From a packet in memory to the flow it belongs to: the innermost addresses,
+ * protocol and ports, through VXLAN, Geneve, GRE, IPIP and SIT. Reads only
+ * what lies in the linear part; what cannot be read is left zero.
+ */
+#ifndef PMTUTRACE_PACKET_H
+#define PMTUTRACE_PACKET_H
+
+#define PROTO_ICMP 1
+#define PROTO_IPIP 4
+#define PROTO_TCP 6
+#define PROTO_UDP 17
+#define PROTO_IPV6 41
+#define PROTO_GRE 47
+#define PROTO_AH 51
+#define PROTO_ICMPV6 58
+#define PROTO_SCTP 132
+#define PROTO_UDPLITE 136
+#define PROTO_DCCP 33
+
+#define PORT_VXLAN 4789
+#define PORT_VXLAN_LINUX 8472 /* what the kernel used before the IANA number */
+#define PORT_GENEVE 6081
+
+#define GRE_CSUM 0x8000
+#define GRE_ROUTING 0x4000
+#define GRE_KEY 0x2000
+#define GRE_SEQ 0x1000
+#define GRE_VERSION 0x0007
+
+#define MAX_LAYERS 5
+#define MAX_EXTENSIONS 6
+
+/* Offsets count from head, as the kernel's own do. */
+struct packet {
+	const unsigned char *head;
+	__u32 at;
+	__u32 end;
+};
+
+static __always_inline int peek(const struct packet *p, __u32 at, void *to,
+				__u32 size)
+{
+	if (at > p->end || size > p->end - at)
+		return -1;
+	return bpf_probe_read_kernel(to, size, p->head + at);
+}
+
+static __always_inline void map_ipv4(__u8 *to, __u32 be_address)
+{
+	__builtin_memset(to, 0, 10);
+	to[10] = 0xff;
+	to[11] = 0xff;
+	__builtin_memcpy(to + 12, &be_address, 4);
+}
+
+/* What follows an IP header: where it starts, its protocol, and whether this
+ * packet holds its beginning. */
+struct upper {
+	__u32 at;
+	__u8 proto;
+	__u8 first;
+};
+
+static __always_inline int parse_ipv4(const struct packet *p,
+				      struct flow_key *key, struct upper *up)
+{
+	struct {
+		__u8 version_ihl, tos;
+		__u16 be_tot_len, be_id, be_frag_off;
+		__u8 ttl, protocol;
+		__u16 be_check;
+		__u32 be_saddr, be_daddr;
+	} ip;
+
+	if (peek(p, p->at, &ip, sizeof(ip)))
+		return -1;
+	if (ip.version_ihl >> 4 != 4 || (ip.version_ihl & 15) < 5)
+		return -1;
+	key->family = 4;
+	key->proto = ip.protocol;
+	map_ipv4(key->saddr, ip.be_saddr);
+	map_ipv4(key->daddr, ip.be_daddr);
+	up->at = p->at + (ip.version_ihl & 15) * 4;
+	up->proto = ip.protocol;
+	up->first = !(be16(ip.be_frag_off) & IP_OFFSET);
+	return 0;
+}
+
+static __always_inline int parse_ipv6(const struct packet *p,
+				      struct flow_key *key, struct upper *up)
+{
+	struct {
+		__u32 be_version_class_flow;
+		__u16 be_payload_len;
+		__u8 nexthdr, hop_limit;
+		__u8 saddr[16], daddr[16];
+	} ip;
+	int i;
+
+	if (peek(p, p->at, &ip, sizeof(ip)))
+		return -1;
+	if (be32(ip.be_version_class_flow) >> 28 != 6)
+		return -1;
+	key->family = 6;
+	__builtin_memcpy(key->saddr, ip.saddr, 16);
+	__builtin_memcpy(key->daddr, ip.daddr, 16);
+	up->at = p->at + sizeof(ip);
+	up->proto = ip.nexthdr;
+	up->first = 1;
+	/* RFC 8200, 4.1: hop-by-hop 0, routing 43, fragment 44, options 60. */
+	for (i = 0; i < MAX_EXTENSIONS; i++) {
+		struct {
+			__u8 nexthdr, hdrlen;
+			__u16 be_frag_off;
+		} ext;
+
+		if (up->proto != 0 && up->proto != 43 && up->proto != 44 &&
+		    up->proto != 60 && up->proto != PROTO_AH)
+			break;
+		if (peek(p, up->at, &ext, sizeof(ext))) {
+			up->first = 0;
+			break;
+		}
+		if (up->proto == 44) {
+			up->first = !(be16(ext.be_frag_off) & 0xfff8);
+			up->at += 8;
+		} else if (up->proto == PROTO_AH) {
+			up->at += (ext.hdrlen + 2) * 4;
+		} else {
+			up->at += (ext.hdrlen + 1) * 8;
+		}
+		up->proto = ext.nexthdr;
+		if (!up->first)
+			break;
+	}
+	key->proto = up->proto;
+	return 0;
+}
+
+static __always_inline void parse_ports(const struct packet *p,
+					struct flow_key *key,
+					const struct upper *up)
+{
+	struct {
+		__u16 be_first, be_second, be_id;
+	} l4 = {};
+	__u8 type;
+
+	key->be_sport = key->be_dport = 0;
+	key->has_ports = 0;
+	if (!up->first)
+		return;
+	switch (up->proto) {
+	case PROTO_TCP:
+	case PROTO_UDP:
+	case PROTO_UDPLITE:
+	case PROTO_SCTP:
+	case PROTO_DCCP:
+		if (peek(p, up->at, &l4, 4))
+			return;
+		key->be_sport = l4.be_first;
+		key->be_dport = l4.be_second;
+		key->has_ports = PORTS_SOURCE | PORTS_DESTINATION;
+		return;
+	case PROTO_ICMP:
+	case PROTO_ICMPV6:
+		if (peek(p, up->at, &l4, 6))
+			return;
+		type = l4.be_first & 0xff;
+		/* Echo and its reply; the identifier tells one ping from another. */
+		if (up->proto == PROTO_ICMP ? type == 8 || type == 0 :
+					      type == 128 || type == 129) {
+			key->be_sport = l4.be_id;
+			key->has_ports = PORTS_SOURCE;
+		}
+	}
+}
+
+/* Step over an Ethernet header, VLAN tags too; return what it carries, in host
+ * order, and leave *at behind it. */
+static __always_inline __u16 skip_ethernet(const struct packet *p, __u32 *at)
+{
+	__u16 be_type;
+	int i;
+
+	if (peek(p, *at + 12, &be_type, sizeof(be_type)))
+		return 0;
+	*at += ETH_HLEN;
+	for (i = 0; i < 2; i++) {
+		if (be16(be_type) != ETH_P_8021Q && be16(be_type) != ETH_P_8021AD)
+			break;
+		if (peek(p, *at + 2, &be_type, sizeof(be_type)))
+			return 0;
+		*at += VLAN_HLEN;
+	}
+	return be16(be_type);
+}
+
+/* If a tunnel header follows, return the type of what it carries and move *at
+ * to it; else return 0. The outermost key takes the VNI or key along. RFC 2784, 2890 (GRE), 7348 (VXLAN), 8926 (Geneve). */
+static __always_inline __u16 skip_tunnel(const struct packet *p,
+					 struct flow_key *outermost,
+					 const struct upper *up, __u32 *at)
+{
+	struct {
+		__u16 be_flags, be_proto;
+	} gre;
+	struct {
+		__u16 be_sport, be_dport, be_len, be_check;
+		__u8 flags, protocol_high;
+		__u16 be_protocol;
+		__u32 be_vni;
+	} udp;
+	__u32 be_id = 0;
+	__u16 type;
+
+	if (!up->first)
+		return 0;
+	*at = up->at;
+	switch (up->proto) {
+	case PROTO_IPIP:
+		return ETH_P_IP;
+	case PROTO_IPV6:
+		return ETH_P_IPV6;
+	case PROTO_GRE:
+		if (peek(p, up->at, &gre, sizeof(gre)))
+			return 0;
+		gre.be_flags = be16(gre.be_flags);
+		if (gre.be_flags & (GRE_VERSION | GRE_ROUTING))
+			return 0;
+		*at += 4;
+		if (gre.be_flags & GRE_CSUM)
+			*at += 4;
+		if (gre.be_flags & GRE_KEY) {
+			peek(p, *at, &be_id, sizeof(be_id));
+			if (outermost)
+				outermost->tunnel_id = be32(be_id);
+			*at += 4;
+		}
+		if (gre.be_flags & GRE_SEQ)
+			*at += 4;
+		type = be16(gre.be_proto);
+		if (type == ETH_P_ERSPAN)
+			*at += gre.be_flags & GRE_SEQ ? 8 : 0;
+		else if (type == ETH_P_ERSPAN2)
+			*at += 12;
+		if (type == ETH_P_TEB || type == ETH_P_ERSPAN ||
+		    type == ETH_P_ERSPAN2)
+			return skip_ethernet(p, at);
+		return type;
+	case PROTO_UDP:
+		if (peek(p, up->at, &udp, sizeof(udp)))
+			return 0;
+		type = be16(udp.be_dport);
+		if (type == PORT_VXLAN || type == PORT_VXLAN_LINUX) {
+			/* The I flag must be set, else it is somebody's UDP. */
+			if (!(udp.flags & 0x08))
+				return 0;
+			type = ETH_P_TEB;
+			*at += 16;
+		} else if (type == PORT_GENEVE) {
+			/* version 0; the low six bits count option words */
+			if (udp.flags & 0xc0)
+				return 0;
+			type = be16(udp.be_protocol);
+			*at += 16 + (udp.flags & 0x3f) * 4;
+		} else {
+			return 0;
+		}
+		if (outermost) {
+			outermost->be_outer_dport = udp.be_dport;
+			outermost->tunnel_id = be32(udp.be_vni) >> 8;
+		}
+		return type == ETH_P_TEB ? skip_ethernet(p, at) : type;
+	}
+	return 0;
+}
+
+/* Fill the flow part of key from the packet whose outermost IP header is at
+ * p->at. Return 0, or -1 if there is no IP header that can be read. */
+static __always_inline int parse_flow(struct packet *p, struct upper *up,
+				      struct flow_key *key)
+{
+	__u16 type = ETH_P_IP;
+	__u8 version = 0;
+	__u32 at = 0;
+	int layer;
+
+	if (peek(p, p->at, &version, 1))
+		return -1;
+	if (version >> 4 == 6)
+		type = ETH_P_IPV6;
+	for (layer = 0; layer < MAX_LAYERS; layer++) {
+		if (layer == 1) {
+			key->outer_family = key->family;
+			key->outer_proto = key->proto;
+			__builtin_memcpy(key->outer_saddr, key->saddr, 16);
+			__builtin_memcpy(key->outer_daddr, key->daddr, 16);
+		}
+		if (type == ETH_P_IP ? parse_ipv4(p, key, up) :
+				       parse_ipv6(p, key, up))
+			break;
+		parse_ports(p, key, up);
+		type = skip_tunnel(p, layer ? 0 : key, up, &at);
+		if (type != ETH_P_IP && type != ETH_P_IPV6)
+			break;
+		p->at = at;
+		forget();
+	}
+	if (layer == 1 && type) {
+		/* What the tunnel header announced could not be read. */
+		key->outer_family = key->outer_proto = 0;
+		__builtin_memset(key->outer_saddr, 0, 16);
+		__builtin_memset(key->outer_daddr, 0, 16);
+	}
+	return key->family ? 0 : -1;
+}
+
+#endif

@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * What the kernel's own tests see when they refuse a packet: the MTU in force,
+ * and the reasons for which __icmp_send() and icmp6_send() give up. Each
+ * function names the kernel function that it follows.
+ */
+#ifndef PMTUTRACE_SKB_H
+#define PMTUTRACE_SKB_H
+
+static __always_inline __u32 metric(unsigned long metrics, int which)
+{
+	/* The two low bits are DST_METRICS_READ_ONLY and _REFCOUNTED. */
+	const __u32 *values = (const __u32 *)(metrics & ~3UL);
+	__u32 value = 0;
+
+	if (values)
+		bpf_probe_read_kernel(&value, sizeof(value), values + which - 1);
+	return value;
+}
+
+static __always_inline bool metric_locked(unsigned long metrics, int which)
+{
+	return metric(metrics, RTAX_LOCK) >> which & 1;
+}
+
+static __always_inline bool forwards_by_pmtu(struct net_device *dev)
+{
+	struct net *net = READ(dev, nd_net.net);
+
+	return READ(net, ipv4.sysctl_ip_fwd_use_pmtu);
+}
+
+/* ip_dst_mtu_maybe_forward() */
+static __always_inline __u32 mtu_ipv4(struct dst_entry *dst, bool forwarding)
+{
+	struct rtable *rt = (struct rtable *)dst;
+	unsigned long metrics = READ(dst, _metrics);
+	struct net_device *dev = READ(dst, dev);
+	__u32 pmtu = READ_BITS(rt, rtable, rt_pmtu);
+	bool locked = READ_BITS(rt, rtable, rt_mtu_locked) ||
+		      metric_locked(metrics, RTAX_MTU);
+	__u32 mtu;
+
+	if (pmtu && (!forwarding || locked || forwards_by_pmtu(dev)) &&
+	    (long)(bpf_jiffies64() - READ(dst, expires)) < 0) {
+		mtu = pmtu;
+	} else {
+		mtu = metric(metrics, RTAX_MTU);
+		if (!mtu) {
+			mtu = READ(dev, mtu);
+			if (locked && READ(rt, rt_uses_gateway) && mtu > 576)
+				mtu = 576;
+		}
+	}
+	return mtu < IP_MAX_MTU ? mtu : IP_MAX_MTU;
+}
+
+/* ip6_dst_mtu_maybe_forward() */
+static __always_inline __u32 mtu_ipv6(struct dst_entry *dst, bool forwarding)
+{
+	unsigned long metrics = READ(dst, _metrics);
+	struct inet6_dev *idev;
+	__u32 mtu = 0;
+
+	if (!forwarding || metric_locked(metrics, RTAX_MTU))
+		mtu = metric(metrics, RTAX_MTU);
+	if (!mtu) {
+		mtu = IPV6_MIN_MTU;
+		idev = READ(READ(dst, dev), ip6_ptr);
+		if (idev)
+			mtu = READ(idev, cnf.mtu6);
+	}
+	return mtu > IPV6_MIN_MTU ? mtu : IPV6_MIN_MTU;
+}
+
+static __always_inline __u16 gso_size(struct sk_buff *skb)
+{
+	struct skb_shared_info *shared = (struct skb_shared_info *)(
+		(unsigned long)LOAD(skb, head) + LOAD(skb, end));
+
+	return READ(shared, gso_size);
+}
+
+/* Where the network header is, and how far the linear part reaches. */
+static __always_inline struct packet skb_packet(struct sk_buff *skb)
+{
+	struct packet p = {
+		.head = LOAD(skb, head),
+		.at = LOAD(skb, network_header),
+		.end = LOAD(skb, tail),
+	};
+	return p;
+}
+
+/* Octets from the network header to the end, wherever data points to now. */
+static __always_inline __u32 network_length(struct sk_buff *skb,
+					    const struct packet *p)
+{
+	__u32 data = (unsigned long)LOAD(skb, data) - (unsigned long)p->head;
+
+	return LOAD(skb, len) - (p->at - data);
+}
+
+/* is_skb_forwardable() */
+static __always_inline bool fits_device(struct sk_buff *skb,
+					struct net_device *dev)
+{
+	return LOAD(skb, len) <= LOAD(dev, mtu) + LOAD(dev, hard_header_len) +
+					 VLAN_HLEN ||
+	       gso_size(skb);
+}
+
+/* An ICMP error, or a type that the kernel does not know: icmp_pointers[] */
+static __always_inline bool icmp_is_error(__u8 type)
+{
+	return type == 3 || type == 4 || type == 5 || type == 11 ||
+	       type == 12 || type > 18;
+}
+
+/*
+ * Why __icmp_send() would send nothing for this packet, its tests in its
+ * order. What cannot be seen on the packet is told apart by elimination: the
+ * limits do not apply to type 3 code 4, the ICMP socket is busy only while
+ * another message is being sent on this CPU, and without options in the
+ * header only the route back is left.
+ */
+static __always_inline enum cause
+why_not_ipv4(struct sk_buff *skb, const struct packet *p, bool nested)
+{
+	struct dst_entry *dst = skb_dst(skb);
+	struct rtable *rt = (struct rtable *)dst;
+	struct iphdr ip;
+	__u8 type;
+
+	if (!dst)
+		return CAUSE_NO_ROUTE_ON_SKB;
+	if (!READ(dst, dev) && !LOAD(skb, dev))
+		return CAUSE_NO_DEVICE;
+	if (peek(p, p->at, &ip, sizeof(ip)))
+		return CAUSE_BAD_HEADER;
+	if (READ_BITS(skb, sk_buff, pkt_type) != PACKET_HOST)
+		return CAUSE_NOT_FOR_THIS_HOST;
+	if (READ(rt, rt_flags) & RTCF_BROADCAST_OR_MULTICAST)
+		return CAUSE_BROADCAST_OR_MULTICAST;
+	if (be16(ip.frag_off) & IP_OFFSET)
+		return CAUSE_NON_FIRST_FRAGMENT;
+	if (ip.protocol == PROTO_ICMP) {
+		if (peek(p, p->at + ip.ihl * 4, &type, 1) || icmp_is_error(type))
+			return CAUSE_ICMP_ERROR_INSIDE;
+	}
+	if (nested)
+		return CAUSE_ICMP_SOCKET_BUSY;
+	return ip.ihl > 5 ? CAUSE_UNKNOWN : CAUSE_NO_ROUTE_BACK;
+}
+
+static __always_inline bool limits_too_big(struct net_device *dev)
+{
+	struct net *net = READ(dev, nd_net.net);
+
+	return READ(net, ipv6.sysctl.icmpv6_ratemask[0]) >> ICMPV6_PKT_TOOBIG & 1;
+}
+
+/* The same for icmp6_send() with packet-too-big, which may answer multicast. */
+static __always_inline enum cause why_not_ipv6(struct sk_buff *skb,
+					      const struct packet *p,
+					      struct upper *up,
+					      struct flow_key *inside)
+{
+	struct net_device *dev = LOAD(skb, dev);
+	__u8 type;
+
+	if (!dev)
+		return CAUSE_NO_DEVICE;
+	if (parse_ipv6(p, inside, up))
+		return CAUSE_BAD_HEADER;
+	if (inside->saddr[0] == 0xff)
+		return CAUSE_BROADCAST_OR_MULTICAST;
+	/* is_ineligible(): errors and redirects; a later fragment may pass */
+	if (up->proto == PROTO_ICMPV6 && up->first &&
+	    (peek(p, up->at, &type, 1) || type < 128 || type == 137))
+		return CAUSE_ICMP_ERROR_INSIDE;
+	return limits_too_big(dev) ? CAUSE_UNKNOWN : CAUSE_NO_ROUTE_BACK;
+}
+
+#endif

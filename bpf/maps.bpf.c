@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* Every map. The sizes can be set from outside (-D), the defaults are here. */
+#include <linux/types.h>
+#include "compat.h"
+#include "events.h"
+#include "packet.h"
+#include "skb.h"
+
+#ifndef MAX_FLOWS
+#define MAX_FLOWS 65536
+#endif
+#ifndef RING_PAGES
+#define RING_PAGES 512
+#endif
+
+BPF_ARRAY(settings, struct config, 1);
+BPF_ARRAY(sites, struct site_table, 1);
+BPF_HASH(watched_netns, __u32, __u8, 4096);
+
+/* Exact. Nothing is ever deleted: a program may be holding an entry. */
+BPF_TABLE("percpu_hash", struct flow_key, struct flow_count, counts, MAX_FLOWS);
+/* What found no room in counts, by verdict and cause. */
+BPF_PERCPU_ARRAY(overflow, struct flow_count, 256);
+BPF_PERCPU_ARRAY(losses, __u64, 4);
+
+/* The part of the sampling that all CPUs share. */
+struct gate {
+	__u64 window_ns;
+	__u32 in_window;
+	__u32 mtu;
+};
+BPF_TABLE("lru_hash", struct flow_key, struct gate, gates, 8192);
+BPF_RINGBUF_OUTPUT(ring, RING_PAGES);
+
+/*
+ * What became of the message about one packet, from the moment that the
+ * kernel tries to send it until the packet itself is freed.
+ */
+struct news {
+	__u64 ts_ns;
+	__u64 location; /* where the message was freed */
+	__u64 outside;  /* the packet that was being told about before */
+	__u32 mtu;
+	__u16 reason;
+	__u8 verdict;
+	__u8 padding;
+};
+/* By the address of the packet's skb. */
+BPF_HASH(news_of, __u64, struct news, 8192);
+/* IPv6 where only the message itself can be seen: by what it quotes. */
+BPF_HASH(quoted_news, __u64, struct news, 8192);
+/* The packet that this context is telling about: see context_key(). */
+BPF_HASH(telling, __u64, __u64, 4096);
+/* The packet whose message is in the output path of this CPU right now. */
+BPF_PERCPU_ARRAY(emitting, __u64, 1);
+
+/*
+ * Everything about the packet in hand. It is in a map and not on the stack so
+ * that the verifier need not follow what is in it: there every mix of known
+ * and unknown octets would be a state of its own. An interrupt may come while
+ * a process context works, so each level of nesting on a CPU has one.
+ */
+struct refusal {
+	struct flow_key key;
+	struct flow_key inside;
+	struct packet packet;
+	struct packet cursor; /* how far it has been parsed */
+	struct upper upper;
+	struct news news;
+	struct dst_entry *dst;
+	struct net_device *out;
+	__u64 now;
+	__u64 location;
+	__u32 reason;
+	__u32 mtu;
+	__u32 length;
+	__u16 site;
+	__u8 check;
+	__u8 silent;
+	__u8 known;
+	__u8 ipv6;
+};
+#define NESTING 4
+BPF_PERCPU_ARRAY(refusals, struct refusal, NESTING);
+BPF_PERCPU_ARRAY(depth, __u32, 1);

@@ -1,0 +1,86 @@
+"""Compile one source with BCC and print maps and bytecode as JSON. Run as a script, alone.
+
+Reads ``{"source", "flags", "tree"}`` from stdin. Exit 3 means that bcc cannot be imported or is not
+the BPF compiler; any other failure leaves clang's diagnostics on stderr.
+"""
+
+from __future__ import annotations
+
+import ctypes as ct
+import json
+import os
+import struct
+import sys
+from typing import Any
+
+LD_IMM64 = 0x18
+PSEUDO_MAP_FD = 1
+CANNOT_IMPORT = 3
+
+
+def _declared(lib: Any, name: str, result: Any, *arguments: Any) -> Any:  # noqa: ANN401 -- ctypes
+    function = getattr(lib, name)
+    function.restype, function.argtypes = result, [ct.c_void_p, *arguments]
+    return function
+
+
+def _maps(lib: Any, module: Any) -> tuple[list[dict[str, Any]], dict[int, int]]:  # noqa: ANN401
+    """Return the maps in order, and which of them each file descriptor in the bytecode means."""
+    getters = {
+        key: _declared(lib, f"bpf_table_{key}_id", ct.c_ulonglong, ct.c_size_t)
+        for key in ("type", "key_size", "leaf_size", "max_entries", "flags", "fd")
+    }
+    name_of = _declared(lib, "bpf_table_name", ct.c_char_p, ct.c_size_t)
+    maps, index = [], {}
+    for i in range(_declared(lib, "bpf_num_tables", ct.c_size_t)(module)):
+        entry = {key: int(getter(module, i)) & 0xFFFFFFFF for key, getter in getters.items()}
+        index[entry.pop("fd")] = i
+        maps.append({"name": name_of(module, i).decode(), **entry})
+    return maps, index
+
+
+def _programs(lib: Any, module: Any, index: dict[int, int]) -> list[dict[str, Any]]:  # noqa: ANN401
+    start = _declared(lib, "bpf_function_start", ct.c_void_p, ct.c_char_p)
+    size = _declared(lib, "bpf_function_size", ct.c_size_t, ct.c_char_p)
+    name_of = _declared(lib, "bpf_function_name", ct.c_char_p, ct.c_size_t)
+    programs = []
+    for i in range(_declared(lib, "bpf_num_functions", ct.c_size_t)(module)):
+        name = name_of(module, i)
+        code = bytearray(ct.string_at(start(module, name), size(module, name)))
+        references = []
+        at = 0
+        while at < len(code):
+            wide = code[at] == LD_IMM64
+            if wide and code[at + 1] >> 4 == PSEUDO_MAP_FD:
+                (fd,) = struct.unpack_from("<i", code, at + 4)
+                references.append((at, index[fd]))
+                struct.pack_into("<i", code, at + 4, 0)
+            at += 16 if wide else 8
+        programs.append({"name": name.decode(), "code": code.hex(), "references": references})
+    return programs
+
+
+def main() -> int:
+    """Compile what stdin describes."""
+    job = json.load(sys.stdin)
+    os.environ["BCC_KERNEL_SOURCE"] = job["tree"]
+    try:
+        import bcc
+    except ImportError as error:
+        print(f"bcc cannot be imported: {error}", file=sys.stderr)  # noqa: T201
+        return CANNOT_IMPORT
+    if not hasattr(bcc, "BPF") or not hasattr(bcc, "lib"):
+        where = getattr(bcc, "__file__", "?")
+        print(f"the bcc at {where} is not the BPF compiler", file=sys.stderr)  # noqa: T201
+        return CANNOT_IMPORT
+    compiled = bcc.BPF(text=job["source"], cflags=job["flags"])
+    maps, index = _maps(bcc.lib, compiled.module)
+    programs = _programs(bcc.lib, compiled.module, index)
+    json.dump({"maps": maps, "programs": programs}, sys.stdout)
+    sys.stdout.flush()
+    # bcc's own clean-up at exit takes longer than everything we did since it compiled.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

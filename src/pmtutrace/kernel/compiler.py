@@ -1,0 +1,119 @@
+"""Compile bpf/ with BCC in a short-lived child process.
+
+The child is the only place where bcc is imported: LLVM stays out of the tracer. It runs under the
+interpreter that can see the distribution's bcc, which need not be ours, so :mod:`bcc_child` stands
+alone.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from pmtutrace.errors import CompilerError
+from pmtutrace.kernel import sources
+
+CHILD = Path(__file__).with_name("bcc_child.py")
+# BCC includes these whether they are needed or not.
+_EMPTY = (
+    "linux/bpf_common.h",
+    "uapi/linux/bpf.h",
+    "linux/log2.h",
+    "asm/page.h",
+    "uapi/linux/ptrace.h",
+    "uapi/linux/if_packet.h",
+)
+_KCONFIG = "#define CONFIG_BPF_SYSCALL 1\n#define CONFIG_X86_64 1\n#define CONFIG_64BIT 1\n"
+_VERSION = (
+    "#define LINUX_VERSION_CODE 0\n"
+    "#define KERNEL_VERSION(a,b,c) (((a)<<16)+((b)<<8)+((c)>255?255:(c)))\n"
+)
+_TYPES = "#include <kernel_types.h>\ntypedef __u64 __attribute__((aligned(8))) __aligned_u64;\n"
+_DIAGNOSTIC = re.compile(r"^(\S+?):(\d+):\d+: (?:fatal )?error: (.*)$", re.M)
+INSTALL = "install the distribution's bcc: apt install python3-bpfcc, or dnf install python3-bcc"
+
+
+def _tree(root: Path, header: str) -> None:
+    """Lay out the few files of a kernel source tree that BCC asks for, with our types in them."""
+    include = root / "include"
+    for name in _EMPTY:
+        (include / name).parent.mkdir(parents=True, exist_ok=True)
+        (include / name).write_text("")
+    (include / "linux" / "kconfig.h").write_text(_KCONFIG)
+    (include / "linux" / "version.h").write_text(_VERSION)
+    (include / "linux" / "types.h").write_text(_TYPES)
+    (include / "kernel_types.h").write_text(header)
+
+
+def compile_sources(header: str, defines: dict[str, str | int]) -> dict[str, Any]:
+    """Compile bpf/ against a header of kernel types.
+
+    Args:
+        header: the C header made from the target kernel's BTF.
+        defines: macros for the compiler (-D).
+
+    Returns:
+        ``{"maps": [{name, type, key_size, leaf_size, max_entries, flags}], "programs": [{name,
+        code, references}]}``; code is hexadecimal bytecode, a reference is [offset in octets,
+        index of the map] of an ``ld_imm64`` instruction.
+
+    Raises:
+        CompilerError: if BCC is missing, is not BCC, or refuses the source.
+    """
+    with tempfile.TemporaryDirectory(prefix="pmtutrace-") as folder:
+        root = Path(folder)
+        _tree(root, header)
+        flags = ["-w", "-DPAGE_SIZE=4096", f"-I{sources.folder() / 'include'}"]
+        flags += [f"-D{name}={value}" for name, value in sorted(defines.items())]
+        job = {"source": sources.text(), "flags": flags, "tree": folder}
+        return _run_child(job)
+
+
+def _interpreters() -> list[str]:
+    system = "/usr/bin/python3"
+    same = Path(system).exists() and Path(sys.executable).resolve() == Path(system).resolve()
+    return [sys.executable] if same else [sys.executable, system]
+
+
+def _run_child(job: dict[str, Any]) -> dict[str, Any]:
+    missing = ""
+    for interpreter in _interpreters():
+        try:
+            done = subprocess.run(
+                [interpreter, "-s", str(CHILD)],
+                input=json.dumps(job),
+                capture_output=True,
+                text=True,
+                timeout=300,
+                check=False,
+            )
+        except OSError:
+            continue
+        except subprocess.TimeoutExpired as error:
+            raise CompilerError("BCC did not finish within 300 s", "try again") from error
+        if done.returncode == 0:
+            result: dict[str, Any] = json.loads(done.stdout)
+            return result
+        if done.returncode == 3:
+            missing = missing or done.stderr.strip()
+            continue
+        raise _refused(done.stderr)
+    raise CompilerError(missing or "no Python interpreter can import bcc", INSTALL)
+
+
+def _refused(output: str) -> CompilerError:
+    """Make an error of the first diagnostic of clang, with our file and line."""
+    found = _DIAGNOSTIC.search(output)
+    if found:
+        file, line, what = found.groups()
+        return CompilerError(
+            f"BCC refused bpf/{file.removeprefix(str(sources.folder()) + '/')}:{line}: {what}",
+            "report this with the output of `pmtutrace doctor -j`",
+        )
+    last = output.strip().splitlines()[-1:] or ["no message"]
+    return CompilerError(f"BCC failed: {last[0]}", "run as root; see `pmtutrace doctor`")

@@ -1,0 +1,72 @@
+"""Ask the running kernel what it can do, by doing it: a program of each type is really loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pmtutrace.errors import PrivilegeError
+from pmtutrace.kernel import libbpf
+from pmtutrace.kernel.plan import Features, Support
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pmtutrace.kernel.hooks import How
+
+# r0 = 0; exit
+NOTHING = bytes.fromhex("b700000000000000" "9500000000000000")
+KPROBE_PMU = Path("/sys/bus/event_source/devices/kprobe/type")
+
+
+def _loads(kind: int, target: libbpf.Target | None = None) -> Support:
+    import os
+
+    try:
+        os.close(libbpf.prog_load(kind, "probe", NOTHING, target))
+    except OSError as error:
+        return Support(False, f"refused by the kernel ({error.strerror})")
+    return Support(True)
+
+
+def _kprobe() -> Support:
+    if not KPROBE_PMU.exists():
+        return Support(False, "this kernel has no kprobes")
+    return _loads(libbpf.PROG_KPROBE)
+
+
+def _tracing(attach_type: int, names: Mapping[str, int]) -> Support:
+    if not names:
+        return Support(False, "there is nothing in BTF to attach to")
+    return _loads(libbpf.PROG_TRACING, libbpf.Target(attach_type, min(names.values())))
+
+
+def tp_btf(tracepoints: Mapping[str, int]) -> Support:
+    """Say whether raw tracepoints can be attached with typed arguments."""
+    return _tracing(libbpf.TRACE_RAW_TP, tracepoints)
+
+
+def probe(
+    tracepoints: Mapping[str, int], functions: Mapping[str, int], symbols: frozenset[str]
+) -> Features:
+    """Probe each way to attach.
+
+    Raises:
+        PrivilegeError: if not even the simplest program may be loaded.
+    """
+    plain = _loads(libbpf.PROG_RAW_TRACEPOINT)
+    if plain.works is False:
+        raise PrivilegeError(
+            f"the kernel does not let us load programs: {plain.reason}",
+            "run as root, or with CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN",
+        )
+    kprobe = _kprobe()
+    fentry = _tracing(libbpf.TRACE_FENTRY, functions)
+    ways: dict[How, Support] = {
+        "tracepoint": plain,
+        "kprobe": kprobe,
+        "kretprobe": kprobe,
+        "fentry": fentry,
+        "fexit": fentry,
+    }
+    return Features(ways, tracepoints, functions, symbols)

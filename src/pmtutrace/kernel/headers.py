@@ -1,0 +1,212 @@
+"""A C header with just the kernel types that a tracer uses, with every offset as in the kernel.
+
+BCC's compiler needs no kernel headers then: 60 KB from BTF instead of the 3 MB of a full vmlinux.h
+or of an installed linux-headers package, which for kernels from 6.19 on its clang cannot parse.
+What is emitted is checked when it is compiled: each size, and each offset that is asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import tomllib
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pmtutrace import paths
+from pmtutrace.errors import NotSupported, UsageError
+from pmtutrace.kernel.btf_records import COMPOSITE, ENUMERATION, Kind
+from pmtutrace.kernel.ctypes_declare import Declarations, c_path, checked
+
+if TYPE_CHECKING:
+    from pmtutrace.kernel.btf import Btf, Field
+
+GUARD = "PMTUTRACE_KERNEL_TYPES_H"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a header shall hold, as read from a TOML file of lists of strings.
+
+    Attributes:
+        types: structs, unions, enums and typedefs that must exist.
+        optional_types: ones that may be missing; `HAVE_TYPE_name` tells.
+        required: dotted fields of `types` that must exist, and of `optional_types` that do.
+        optional: dotted fields that may be missing; `HAVE_type__path` tells, dots being `__`.
+        enums: whole enums that may be missing; `HAVE_ENUM_name` tells.
+        tracepoints: raw tracepoints that may be missing; `HAVE_TP_name` tells, and
+            `TP_name__argument` is the index of an argument.
+    """
+
+    types: tuple[str, ...] = ()
+    optional_types: tuple[str, ...] = ()
+    required: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    enums: tuple[str, ...] = ()
+    tracepoints: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, path: Path) -> Wanted:
+        """Read a TOML file; raise `UsageError` where it is not of the form described above."""
+        try:
+            content = tomllib.loads(path.read_text())
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise UsageError(f"cannot read {path}: {error}") from error
+        known = {entry.name for entry in fields(cls)}
+        for key, names in content.items():
+            if key not in known:
+                raise UsageError(
+                    f"{path}: unknown list {key}", f"known are {', '.join(sorted(known))}"
+                )
+            if not isinstance(names, list):
+                raise UsageError(f"{path}: {key} is not a list")
+            dotted = key in ("required", "optional")
+            for name in names:
+                _check_name(path, name, dotted)
+        wanted = cls(**{key: tuple(names) for key, names in content.items()})
+        types = {*wanted.types, *wanted.optional_types}
+        for name in (*wanted.required, *wanted.optional):
+            if name.partition(".")[0] not in types:
+                raise UsageError(f"{path}: {name} is a field of none of the types that are listed")
+        return wanted
+
+
+def generate(btf: Btf, wanted: Wanted) -> str:
+    """Return the text of the header: the same for the same kernel and wishes.
+
+    Raises:
+        NotSupported: this kernel lacks a type or field that must be there.
+        UsageError: the BTF is damaged.
+    """
+    roots = _find_types(btf, wanted)
+    enums = {name: i for name in wanted.enums if (i := _find_enum(btf, name)) is not None}
+    declarations = Declarations(btf, [*enums.values(), *(i for ids in roots.values() for i in ids)])
+    lines = [f"#define HAVE_TYPE_{name} 1" for name in wanted.optional_types if name in roots]
+    lines += [f"#define HAVE_ENUM_{name} 1" for name in enums]
+    lines += _tracepoints(btf, wanted.tracepoints)
+    checks = []
+    for name in (*wanted.required, *wanted.optional):
+        type_name, _, path = name.partition(".")
+        found = btf.field(type_name, path) if type_name in roots else None
+        if found is None:
+            if name in wanted.required and type_name in roots:
+                raise _missing(f"field {name}")
+            continue
+        flat = name.replace(".", "__")
+        if name in wanted.optional:
+            lines.append(f"#define HAVE_{flat} 1")
+        if found.bitfield:
+            lines += _bitfield(flat, found)
+        else:
+            spelled = declarations.name(roots[type_name][0])
+            offset = f"__builtin_offsetof({spelled}, {c_path(found.path)})"
+            checks.append(f'_Static_assert({offset} == {found.bit_offset // 8}, "{name}");')
+    head = f"/* Made by pmtutrace from BTF {btf.sha256[:16]}. */\n#ifndef {GUARD}\n#define {GUARD}"
+    return "\n".join([head, *lines, *declarations.lines, *checks, "#endif", ""])
+
+
+def cached(btf: Btf, wanted: Wanted) -> Path:
+    """Return the header as a file, made anew only if it is missing, outdated or damaged.
+
+    Raises:
+        As `generate`, and UsageError where the cache cannot be written.
+    """
+    path = paths.cache("headers") / f"{_key(btf, wanted)}.h"
+    try:
+        seal, _, text = path.read_text().partition("\n")
+        if seal == _seal(text):
+            return path
+    except (FileNotFoundError, UnicodeDecodeError):
+        pass  # made below
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    text = generate(btf, wanted)
+    try:
+        _replace(path, f"{_seal(text)}\n{text}")
+    except OSError as error:
+        hint = "name another folder in $PMTUTRACE_CACHE"
+        raise UsageError(f"cannot write {path}: {error.strerror}", hint) from error
+    return path
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a new file of mode 0600, then rename it: another tracer may be reading the old one."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+    unfinished = Path(name)
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+        unfinished.replace(path)
+    except OSError:
+        unfinished.unlink(missing_ok=True)
+        raise
+
+
+def _check_name(path: Path, name: object, dotted: bool) -> None:
+    if not isinstance(name, str):
+        raise UsageError(f"{path}: {name!r} is not a name")
+    parts = name.split(".")
+    if len(parts) > 1 if not dotted else len(parts) == 1:
+        raise UsageError(
+            f"{path}: {name!r} is not of the form {'type.field' if dotted else 'type'}"
+        )
+    if not all(part.isidentifier() and part.isascii() for part in parts):
+        raise UsageError(f"{path}: {name!r} is not a C name")
+
+
+def _missing(what: str) -> NotSupported:
+    return NotSupported(f"this kernel has no {what}", "it is older or newer than any that is known")
+
+
+def _find_types(btf: Btf, wanted: Wanted) -> dict[str, list[int]]:
+    """Return the ids by name: of the struct, union or enum, and of the typedef, if both exist."""
+    found: dict[str, list[int]] = {}
+    for name in dict.fromkeys((*wanted.types, *wanted.optional_types)):
+        tag = btf.find(COMPOSITE, name) or _find_enum(btf, name)
+        ordinary = btf.find((Kind.TYPEDEF, Kind.INT), name)
+        ids = [type_id for type_id in (tag, ordinary) if type_id is not None]
+        if ids:
+            found[name] = ids
+        elif name in wanted.types:
+            raise _missing(f"type {name}")
+    return found
+
+
+def _find_enum(btf: Btf, name: str) -> int | None:
+    return next((i for i in btf.named(ENUMERATION, name) if btf[i].count), None)
+
+
+def _tracepoints(btf: Btf, names: tuple[str, ...]) -> list[str]:
+    lines = []
+    for name in names:
+        arguments = btf.tracepoint(name)
+        if arguments is not None:
+            lines.append(f"#define HAVE_TP_{name} 1")
+            lines += [f"#define TP_{name}__{checked(btf, a)} {i}" for i, a in enumerate(arguments)]
+    return lines
+
+
+def _bitfield(flat: str, found: Field) -> list[str]:
+    """Say how to read a bitfield, which has no address: load BYTES at OFFSET, then shift."""
+    offset, shift = divmod(found.bit_offset, 8)
+    values = {
+        "OFFSET": offset,
+        "SHIFT": shift,
+        "WIDTH": found.bit_size,
+        "BYTES": (shift + found.bit_size + 7) // 8,
+    }
+    return [f"#define BITFIELD_{flat}_{key} {value}" for key, value in values.items()]
+
+
+def _key(btf: Btf, wanted: Wanted) -> str:
+    """Return the name of a header: of the kernel, of what is wanted and of what makes it."""
+    digest = hashlib.sha256(f"{btf.sha256}\n{wanted}\n".encode())
+    for name in ("btf_records", "btf", "ctypes_layout", "ctypes_declare", "headers"):
+        digest.update(Path(__file__).with_name(f"{name}.py").read_bytes())
+    return digest.hexdigest()
+
+
+def _seal(text: str) -> str:
+    return f"/* sha256 {hashlib.sha256(text.encode()).hexdigest()} */"

@@ -1,0 +1,148 @@
+"""The catalogue of hooks: what each tells, what it costs, and the ways to attach it, best first.
+
+A hook is added here and in bpf/hooks/, nowhere else. A rung of a ladder counts only if all of its
+attachments work; what it settles for the programs is written into their settings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+How = Literal["tracepoint", "kprobe", "kretprobe", "fentry", "fexit"]
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """One program of bpf/ on one tracepoint or kernel function."""
+
+    how: How
+    program: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One way to attach a hook; ``settings`` are members of ``struct config`` that it sets to 1."""
+
+    name: str
+    attachments: tuple[Attachment, ...]
+    settings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """A hook with its ladder.
+
+    Args:
+        name: one word.
+        tells: what is known because of it.
+        cost: ``cold`` (only when something is refused) or ``hot`` (for every packet of some kind).
+        ladder: rungs, best first.
+        blind: what is not known if no rung holds, or what is inferred instead.
+        needed: True if there is no tracing without it.
+    """
+
+    name: str
+    tells: str
+    cost: Literal["cold", "hot"]
+    ladder: tuple[Rung, ...]
+    blind: str
+    needed: bool = field(default=False, kw_only=True)
+
+
+def _tp(program: str) -> Attachment:
+    return Attachment("tracepoint", program, program)
+
+
+HOOKS = (
+    Hook(
+        "icmp4",
+        "whether a frag-needed was sent, and its MTU",
+        "cold",
+        (
+            Rung(
+                "fentry",
+                (
+                    Attachment("fentry", "icmp_send_enter_fentry", "__icmp_send"),
+                    Attachment("fexit", "icmp_send_exit_fexit", "__icmp_send"),
+                    _tp("icmp_send"),
+                ),
+                ("attempt4", "sent4"),
+            ),
+            Rung(
+                "kprobe",
+                (
+                    Attachment("kprobe", "icmp_send_enter_kprobe", "__icmp_send"),
+                    Attachment("kretprobe", "icmp_send_exit_kprobe", "__icmp_send"),
+                    _tp("icmp_send"),
+                ),
+                ("attempt4", "sent4"),
+            ),
+            # Before 6.10, and where stable did not take the tracepoint: its place in the function.
+            Rung(
+                "kprobe only",
+                (
+                    Attachment("kprobe", "icmp_send_enter_kprobe", "__icmp_send"),
+                    Attachment("kretprobe", "icmp_send_exit_kprobe", "__icmp_send"),
+                    Attachment("kprobe", "icmp_push_reply_kprobe", "icmp_push_reply"),
+                ),
+                ("attempt4", "sent4"),
+            ),
+            Rung("tracepoint", (_tp("icmp_send"),), ("sent4",)),
+        ),
+        "whether a frag-needed was sent",
+    ),
+    Hook(
+        "icmp6",
+        "whether a packet-too-big was sent, and its MTU",
+        "cold",
+        (
+            Rung(
+                "fentry",
+                (
+                    Attachment("fentry", "icmp6_send_enter_fentry", "icmp6_send"),
+                    Attachment("fexit", "icmp_send_exit_fexit", "icmp6_send"),
+                    Attachment(
+                        "fentry", "icmp6_push_pending_fentry", "icmpv6_push_pending_frames"
+                    ),
+                ),
+                ("attempt6",),
+            ),
+            Rung(
+                "kprobe",
+                (
+                    Attachment("kprobe", "icmp6_send_enter_kprobe", "icmp6_send"),
+                    Attachment("kretprobe", "icmp6_send_exit_kprobe", "icmp6_send"),
+                    Attachment(
+                        "kprobe", "icmp6_push_pending_kprobe", "icmpv6_push_pending_frames"
+                    ),
+                ),
+                ("attempt6",),
+            ),
+            Rung("tracepoint", (_tp("net_dev_queue"), _tp("neigh_event_send_done"))),
+        ),
+        "whether a packet-too-big was sent",
+    ),
+    Hook(
+        "tunnel_check",
+        "oversize packets that a bridged tunnel turns into their own ICMP message",
+        "hot",
+        (Rung("tracepoint", (_tp("netif_rx"),)),),
+        "oversize packets on bridged VXLAN and Geneve",
+    ),
+    # Last, so that no drop is seen before what its verdict hangs on is in place.
+    Hook(
+        "drop",
+        "every oversize packet that is freed: site, flow, MTU",
+        "cold",
+        (Rung("tracepoint", (_tp("kfree_skb"),)),),
+        "everything",
+        needed=True,
+    ),
+)
+TARGETS = frozenset(a.target for h in HOOKS for r in h.ladder for a in r.attachments)
+TRACEPOINTS = frozenset(
+    a.target for h in HOOKS for r in h.ladder for a in r.attachments if a.how == "tracepoint"
+)
+FUNCTIONS = TARGETS - TRACEPOINTS

@@ -1,0 +1,173 @@
+"""Tracer images: what BCC made of bpf/ for one kernel, with all that loading it takes.
+
+An image holds maps, bytecode with relocatable map references, the event layout, the drop reasons
+and the BTF ids of attach points, so that starting needs neither a compiler nor a look into BTF. It
+is cached under the hash of what it was built from; one that is stale or damaged is rebuilt, never
+trusted. The file: a line of magic, the SHA-256 of the rest, the rest as JSON.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pmtutrace import paths
+from pmtutrace.errors import ImageError
+from pmtutrace.kernel import sources
+from pmtutrace.kernel.hooks import FUNCTIONS, TRACEPOINTS
+from pmtutrace.kernel.symbols import write_private
+from pmtutrace.layout import Layout
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MAGIC = b"pmtutrace image 1\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What an image can be built with.
+
+    Args:
+        tp_btf: load tracepoint arguments directly instead of by helper calls (kernel 5.5).
+        flows: entries of the counter table; beyond them the overflow entry counts.
+        ring_pages: size of the event ring in pages of 4 KiB, a power of two.
+    """
+
+    tp_btf: bool = True
+    flows: int = 65536
+    ring_pages: int = 512
+
+    def defines(self) -> dict[str, str | int]:
+        """Return the macros for the compiler."""
+        out: dict[str, str | int] = {"MAX_FLOWS": self.flows, "RING_PAGES": self.ring_pages}
+        if self.tp_btf:
+            out["TP_BTF"] = 1
+        return out
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """One program: bytecode, and where in it (octet offset) which map (index) is meant."""
+
+    name: str
+    code: bytes
+    references: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Map:
+    """One map; sizes are in octets."""
+
+    name: str
+    type: int
+    key_size: int
+    leaf_size: int
+    max_entries: int
+    flags: int
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A compiled tracer."""
+
+    key: dict[str, Any]
+    maps: tuple[Map, ...]
+    programs: dict[str, Program]
+    tracepoints: dict[str, int]
+    functions: dict[str, int]
+    reasons: dict[int, str]
+    layout: Layout
+
+    @property
+    def tp_btf(self) -> bool:
+        """Whether tracepoint programs are of type tp_btf."""
+        return bool(self.key["defines"].get("TP_BTF"))
+
+
+def key_of(btf_sha256: str, options: Options) -> dict[str, Any]:
+    """Return what an image depends on."""
+    return {"btf": btf_sha256, "sources": sources.digest(), "defines": options.defines()}
+
+
+def build(btf_path: Path | None, options: Options) -> bytes:
+    """Compile an image for the kernel whose BTF is given (by default the running one's)."""
+    from pmtutrace.kernel import compiler, headers
+    from pmtutrace.kernel.btf import Btf
+    from pmtutrace.kernel.btf_records import Kind
+
+    btf = Btf.load(btf_path)
+    wanted = headers.Wanted.read(sources.folder() / "kernel.toml")
+    header = headers.cached(btf, wanted).read_text()
+    compiled = compiler.compile_sources(header, options.defines())
+    tracepoints = {name: btf.find((Kind.TYPEDEF,), f"btf_trace_{name}") for name in TRACEPOINTS}
+    functions = {name: btf.find((Kind.FUNC,), name) for name in FUNCTIONS}
+    reasons = btf.enum("skb_drop_reason") or {}
+    return seal(
+        {
+            "key": key_of(btf.sha256, options),
+            "maps": compiled["maps"],
+            "programs": compiled["programs"],
+            "tracepoints": {name: id_ for name, id_ in tracepoints.items() if id_},
+            "functions": {name: id_ for name, id_ in functions.items() if id_},
+            "reasons": {
+                name.removeprefix("SKB_DROP_REASON_"): number for name, number in reasons.items()
+            },
+            "layout": sources.layout_source(),
+        }
+    )
+
+
+def seal(content: dict[str, Any]) -> bytes:
+    """Return the octets of an image file."""
+    body = json.dumps(content, separators=(",", ":"), sort_keys=True).encode()
+    return MAGIC + hashlib.sha256(body).hexdigest().encode() + b"\n" + body
+
+
+def unseal(data: bytes) -> Image:
+    """Read the octets of an image file.
+
+    Raises:
+        ImageError: if they are damaged or of another format.
+    """
+    hint = "remove it, or build it again with `pmtutrace compile`"
+    digest, _, body = data[len(MAGIC) :].partition(b"\n")
+    if not data.startswith(MAGIC):
+        raise ImageError("not a tracer image of this version", hint)
+    if hashlib.sha256(body).hexdigest().encode() != digest:
+        raise ImageError("the tracer image is damaged", hint)
+    try:
+        content = json.loads(body)
+        programs = (
+            Program(p["name"], bytes.fromhex(p["code"]), tuple((a, m) for a, m in p["references"]))
+            for p in content["programs"]
+        )
+        return Image(
+            content["key"],
+            tuple(Map(**entry) for entry in content["maps"]),
+            {program.name: program for program in programs},
+            content["tracepoints"],
+            content["functions"],
+            {number: name for name, number in content["reasons"].items()},
+            Layout(content["layout"]),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise ImageError(f"the tracer image is damaged: {error}", hint) from error
+
+
+def obtain(btf_sha256: str, btf_path: Path | None, options: Options) -> Image:
+    """Return the image for a kernel, from the cache where a sound one for just this is there."""
+    key = key_of(btf_sha256, options)
+    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
+    kept = paths.cache("images") / f"{name}.image"
+    try:
+        image = unseal(kept.read_bytes())
+        if image.key == key:
+            return image
+    except (OSError, ImageError):
+        pass  # not there, or not to be trusted: built anew
+    data = build(btf_path, options)
+    write_private(kept, data)
+    return unseal(data)

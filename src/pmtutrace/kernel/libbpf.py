@@ -1,0 +1,286 @@
+"""The few calls of libbpf and libbcc_bpf that loading takes, by ctypes. Neither library holds LLVM.
+
+Every function returns a file descriptor or raises OSError with the kernel's errno. Structures are
+those of libbpf 1.0 and later (bpf/bpf.h), which are extended at the end only and carry their size.
+"""
+
+from __future__ import annotations
+
+import ctypes as ct
+import functools
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pmtutrace.errors import LoadError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PROG_KPROBE, PROG_RAW_TRACEPOINT, PROG_TRACING = 2, 17, 26
+TRACE_RAW_TP, TRACE_FENTRY, TRACE_FEXIT = 23, 24, 25
+MAP_PERCPU_HASH, MAP_PERCPU_ARRAY, MAP_RINGBUF = 5, 6, 27
+STATS_RUN_TIME = 0
+KPROBE_ENTRY, KPROBE_RETURN = 0, 1
+INSTRUCTION = 8
+
+
+class _MapOptions(ct.Structure):
+    _fields_ = (
+        ("sz", ct.c_size_t),
+        ("btf_fd", ct.c_uint32),
+        ("btf_key_type_id", ct.c_uint32),
+        ("btf_value_type_id", ct.c_uint32),
+        ("btf_vmlinux_value_type_id", ct.c_uint32),
+        ("inner_map_fd", ct.c_uint32),
+        ("map_flags", ct.c_uint32),
+        ("map_extra", ct.c_uint64),
+        ("numa_node", ct.c_uint32),
+        ("map_ifindex", ct.c_uint32),
+    )
+
+
+class _ProgramOptions(ct.Structure):
+    _fields_ = (
+        ("sz", ct.c_size_t),
+        ("attempts", ct.c_int),
+        ("expected_attach_type", ct.c_uint32),
+        ("prog_btf_fd", ct.c_uint32),
+        ("prog_flags", ct.c_uint32),
+        ("prog_ifindex", ct.c_uint32),
+        ("kern_version", ct.c_uint32),
+        ("attach_btf_id", ct.c_uint32),
+        ("attach_prog_fd", ct.c_uint32),
+        ("attach_btf_obj_fd", ct.c_uint32),
+        ("fd_array", ct.c_void_p),
+        ("func_info", ct.c_void_p),
+        ("func_info_cnt", ct.c_uint32),
+        ("func_info_rec_size", ct.c_uint32),
+        ("line_info", ct.c_void_p),
+        ("line_info_cnt", ct.c_uint32),
+        ("line_info_rec_size", ct.c_uint32),
+        ("log_level", ct.c_uint32),
+        ("log_size", ct.c_uint32),
+        ("log_buf", ct.c_char_p),
+    )
+
+
+class _BatchOptions(ct.Structure):
+    _fields_ = (("sz", ct.c_size_t), ("elem_flags", ct.c_uint64), ("flags", ct.c_uint64))
+
+
+class ProgramInfo(ct.Structure):
+    """``struct bpf_prog_info`` of linux/bpf.h as far as kernel 6.18 has it."""
+
+    _fields_ = (
+        ("type", ct.c_uint32),
+        ("id", ct.c_uint32),
+        ("unused", ct.c_uint8 * 184),
+        ("run_time_ns", ct.c_uint64),
+        ("run_cnt", ct.c_uint64),
+        ("recursion_misses", ct.c_uint64),
+        ("verified_insns", ct.c_uint32),
+        ("padding", ct.c_uint32 * 5),
+    )
+
+
+RING_CALLBACK = ct.CFUNCTYPE(ct.c_int, ct.c_void_p, ct.c_void_p, ct.c_size_t)
+_PRINT = ct.CFUNCTYPE(ct.c_int, ct.c_int, ct.c_char_p, ct.c_void_p)
+# libbpf would write warnings to stderr by itself; what matters comes back as errno.
+_QUIET = _PRINT(lambda _level, _format, _arguments: 0)
+
+
+def _open(*names: str) -> ct.CDLL:
+    for name in names:
+        try:
+            return ct.CDLL(name, use_errno=True)
+        except OSError:
+            continue
+    raise LoadError(
+        f"{names[0]} is not installed",
+        "install the distribution's bcc: apt install python3-bpfcc, or dnf install python3-bcc",
+    )
+
+
+@functools.cache
+def _bpf() -> ct.CDLL:
+    lib = _open("libbpf.so.1")
+    lib.libbpf_set_print(_QUIET)
+    lib.ring_buffer__new.restype = ct.c_void_p
+    lib.ring_buffer__new.argtypes = (ct.c_int, RING_CALLBACK, ct.c_void_p, ct.c_void_p)
+    for name in ("ring_buffer__consume", "ring_buffer__free", "ring_buffer__epoll_fd"):
+        getattr(lib, name).argtypes = (ct.c_void_p,)
+    return lib
+
+
+@functools.cache
+def _bcc_bpf() -> ct.CDLL:
+    lib = _open("libbcc_bpf.so.0", "libbcc_bpf.so")
+    lib.bpf_attach_kprobe.argtypes = (
+        ct.c_int,
+        ct.c_int,
+        ct.c_char_p,
+        ct.c_char_p,
+        ct.c_uint64,
+        ct.c_int,
+    )
+    return lib
+
+
+def _checked(value: int) -> int:
+    if value < 0:
+        number = ct.get_errno() or -value
+        raise OSError(number, os.strerror(number))
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a program of type TRACING is for: BTF type id, object file descriptor (0: vmlinux)."""
+
+    attach_type: int
+    btf_id: int
+    object_fd: int = 0
+
+
+def map_create(kind: int, name: str, key: int, value: int, entries: int, flags: int) -> int:
+    """Create a map; sizes are in octets."""
+    options = _MapOptions(sz=ct.sizeof(_MapOptions), map_flags=flags)
+    return _checked(
+        _bpf().bpf_map_create(kind, name.encode()[:15], key, value, entries, ct.byref(options))
+    )
+
+
+def prog_load(kind: int, name: str, code: bytes, target: Target | None = None) -> int:
+    """Load a program.
+
+    Raises:
+        OSError: the kernel's errno; its ``filename`` is the last line of the verifier's log.
+    """
+    options = _ProgramOptions(sz=ct.sizeof(_ProgramOptions), attempts=1)
+    if target:
+        options.expected_attach_type = target.attach_type
+        options.attach_btf_id = target.btf_id
+        options.attach_btf_obj_fd = target.object_fd
+    count = ct.c_size_t(len(code) // INSTRUCTION)
+    text = ct.create_string_buffer(code, len(code))
+
+    def load() -> int:
+        loaded: int = _bpf().bpf_prog_load(
+            kind, name.encode()[:15], b"GPL", text, count, ct.byref(options)
+        )
+        return loaded
+
+    fd = load()
+    if fd >= 0:
+        return fd
+    number = ct.get_errno()
+    log = ct.create_string_buffer(1 << 20)
+    options.log_level, options.log_size, options.log_buf = 1, len(log), ct.addressof(log)
+    load()
+    lines = [line for line in log.value.decode(errors="replace").splitlines() if line.strip()]
+    # The verifier ends with its statistics; the complaint is the line before.
+    said = [line for line in lines if not line.startswith("processed ")]
+    raise OSError(number, os.strerror(number), said[-1] if said else "")
+
+
+def raw_tracepoint_open(name: str | None, program: int) -> int:
+    """Attach to a raw tracepoint by name, or, with None, to what the program was loaded for."""
+    return _checked(_bpf().bpf_raw_tracepoint_open(name.encode() if name else None, program))
+
+
+def attach_kprobe(program: int, where: int, event: str, function: str) -> int:
+    """Attach to a kernel function's entry or return; closing the descriptor detaches."""
+    return _checked(
+        _bcc_bpf().bpf_attach_kprobe(program, where, event.encode(), function.encode(), 0, 0)
+    )
+
+
+def map_update(fd: int, key: bytes, value: bytes) -> None:
+    """Set one entry."""
+    _checked(_bpf().bpf_map_update_elem(fd, key, value, ct.c_uint64(0)))
+
+
+def map_lookup(fd: int, key: bytes, size: int) -> bytes:
+    """Return one value; ``size`` counts all CPUs of a per-CPU map."""
+    value = ct.create_string_buffer(size)
+    _checked(_bpf().bpf_map_lookup_elem(fd, key, value))
+    return value.raw
+
+
+def map_items(fd: int, key_size: int, value_size: int) -> list[tuple[bytes, bytes]]:
+    """Return every entry of a hash, 512 at a system call (kernel 5.6, cb4d03ab499d)."""
+    step = 512
+    keys = ct.create_string_buffer(key_size * step)
+    values = ct.create_string_buffer(value_size * step)
+    options = _BatchOptions(sz=ct.sizeof(_BatchOptions))
+    # The cursor of a hash is a bucket number, but the kernel copies a whole key.
+    here, there = ct.create_string_buffer(key_size), ct.create_string_buffer(key_size)
+    out: list[tuple[bytes, bytes]] = []
+    first = True
+    while True:
+        count = ct.c_uint32(step)
+        result = _bpf().bpf_map_lookup_batch(
+            fd, None if first else here, there, keys, values, ct.byref(count), ct.byref(options)
+        )
+        number = ct.get_errno() if result < 0 else 0
+        if number == 28:  # ENOSPC: one bucket holds more than `step`
+            step *= 2
+            keys = ct.create_string_buffer(key_size * step)
+            values = ct.create_string_buffer(value_size * step)
+            continue
+        if number not in (0, 2):  # ENOENT marks the end, and may come with entries
+            raise OSError(number, os.strerror(number))
+        raw_keys, raw_values = keys.raw, values.raw
+        out.extend(
+            (
+                raw_keys[i * key_size : (i + 1) * key_size],
+                raw_values[i * value_size : (i + 1) * value_size],
+            )
+            for i in range(count.value)
+        )
+        if number == 2:
+            return out
+        first = False
+        here, there = there, here
+
+
+def program_info(fd: int) -> ProgramInfo:
+    """Return what the kernel knows of a program, its run time and count included."""
+    info = ProgramInfo()
+    size = ct.c_uint32(ct.sizeof(info))
+    _checked(_bpf().bpf_obj_get_info_by_fd(fd, ct.byref(info), ct.byref(size)))
+    return info
+
+
+def enable_stats() -> int:
+    """Have the kernel measure run times for as long as the descriptor is open (5.8)."""
+    return _checked(_bpf().bpf_enable_stats(STATS_RUN_TIME))
+
+
+class Ring:
+    """A ring buffer and the function that takes each record, as a pointer and a size in octets.
+
+    The function runs inside a C callback, where exceptions would vanish: it must not raise.
+    """
+
+    def __init__(self, fd: int, take: Callable[[int, int], None]) -> None:
+        def callback(_context: int | None, data: int, size: int) -> int:
+            take(data, size)
+            return 0
+
+        self._callback = RING_CALLBACK(callback)
+        self._ring: Any = _bpf().ring_buffer__new(fd, self._callback, None, None)
+        if not self._ring:
+            number = ct.get_errno()
+            raise OSError(number, os.strerror(number))
+
+    def consume(self) -> int:
+        """Take everything that is there now; return the number of records."""
+        return _checked(_bpf().ring_buffer__consume(self._ring))
+
+    def close(self) -> None:
+        """Unmap the ring."""
+        if self._ring:
+            _bpf().ring_buffer__free(self._ring)
+            self._ring = None

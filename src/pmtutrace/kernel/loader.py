@@ -1,0 +1,149 @@
+"""Carry out a plan: create maps, load programs, attach them rung by rung, and take all of it down.
+
+Thin on purpose: what is to be done is decided in :mod:`plan`; here it is tried, and a rung that does
+not hold is let go of as a whole.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pmtutrace.errors import LoadError, PrivilegeError
+from pmtutrace.kernel import libbpf
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pmtutrace.kernel.hooks import Attachment, Hook, Rung
+    from pmtutrace.kernel.image import Image
+    from pmtutrace.kernel.plan import Step
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """How a hook ended up: the rung that holds, or None, and why better ones do not."""
+
+    hook: Hook
+    rung: Rung | None
+    refused: tuple[tuple[str, str], ...]
+
+
+class Loader:
+    """The maps and programs of one image in the kernel. Close it to remove them all.
+
+    Raises:
+        PrivilegeError: if this process may not create maps.
+        LoadError: if the kernel refuses one for another reason.
+    """
+
+    def __init__(self, image: Image) -> None:
+        self.image = image
+        self.maps: dict[str, int] = {}
+        self._map_list: list[int] = []
+        self._programs: dict[tuple[str, str], int] = {}
+        self._links: list[int] = []
+        try:
+            for entry in image.maps:
+                fd = libbpf.map_create(
+                    entry.type,
+                    entry.name,
+                    entry.key_size,
+                    entry.leaf_size,
+                    entry.max_entries,
+                    entry.flags,
+                )
+                self.maps[entry.name] = fd
+                self._map_list.append(fd)
+        except OSError as error:
+            self.close()
+            if isinstance(error, PermissionError):
+                raise PrivilegeError("BPF maps may not be created", "run as root") from error
+            raise LoadError(f"the kernel refused map {entry.name}: {error.strerror}") from error
+
+    def close(self) -> None:
+        """Detach and unload everything. Can be called again."""
+        for fd in (*reversed(self._links), *self._programs.values(), *self._map_list):
+            os.close(fd)
+        self._links.clear()
+        self._programs.clear()
+        self._map_list.clear()
+        self.maps.clear()
+
+    def _program(self, attachment: Attachment) -> int:
+        # One fexit program may serve several functions, but is loaded for each of them.
+        key = (attachment.program, attachment.target)
+        if key not in self._programs:
+            program = self.image.programs[attachment.program]
+            code = bytearray(program.code)
+            for at, index in program.references:
+                struct.pack_into("<i", code, at + 4, self._map_list[index])
+            kind, target = self._type(attachment)
+            self._programs[key] = libbpf.prog_load(kind, program.name, bytes(code), target)
+        return self._programs[key]
+
+    def _type(self, attachment: Attachment) -> tuple[int, libbpf.Target | None]:
+        image = self.image
+        match attachment.how:
+            case "tracepoint" if image.tp_btf:
+                btf_id = image.tracepoints[attachment.target]
+                return libbpf.PROG_TRACING, libbpf.Target(libbpf.TRACE_RAW_TP, btf_id)
+            case "tracepoint":
+                return libbpf.PROG_RAW_TRACEPOINT, None
+            case "fentry" | "fexit":
+                way = libbpf.TRACE_FENTRY if attachment.how == "fentry" else libbpf.TRACE_FEXIT
+                btf_id = image.functions[attachment.target]
+                return libbpf.PROG_TRACING, libbpf.Target(way, btf_id)
+        return libbpf.PROG_KPROBE, None
+
+    def _attach(self, attachment: Attachment) -> int:
+        program = self._program(attachment)
+        match attachment.how:
+            case "kprobe" | "kretprobe":
+                entry = attachment.how == "kprobe"
+                return libbpf.attach_kprobe(
+                    program,
+                    libbpf.KPROBE_ENTRY if entry else libbpf.KPROBE_RETURN,
+                    f"pmtutrace_{os.getpid()}_{attachment.program}",
+                    attachment.target,
+                )
+            case "tracepoint" if not self.image.tp_btf:
+                return libbpf.raw_tracepoint_open(attachment.target, program)
+        return libbpf.raw_tracepoint_open(None, program)
+
+    def _hold(self, rung: Rung) -> str:
+        """Attach a whole rung; return why it does not hold, or an empty string."""
+        links: list[int] = []
+        for attachment in rung.attachments:
+            try:
+                links.append(self._attach(attachment))
+            except OSError as error:
+                for link in links:
+                    os.close(link)
+                detail = f": {error.filename}" if error.filename else ""
+                return f"{attachment.how} on {attachment.target}: {error.strerror}{detail}"
+        self._links += links
+        return ""
+
+    def attach(self, step: Step) -> Attached:
+        """Attach one hook by the best rung that holds.
+
+        Raises:
+            LoadError: if none does and there is no tracing without it.
+        """
+        refused = list(step.refused)
+        for rung in step.rungs:
+            why = self._hold(rung)
+            if not why:
+                return Attached(step.hook, rung, tuple(refused))
+            refused.append((rung.name, why))
+        if step.hook.needed:
+            why = "; ".join(f"{name}: {reason}" for name, reason in refused)
+            raise LoadError(f"hook {step.hook.name} cannot be attached: {why}")
+        return Attached(step.hook, None, tuple(refused))
+
+    def programs(self) -> Iterable[tuple[str, int]]:
+        """Return the loaded programs: name and descriptor."""
+        return [(name, fd) for (name, _), fd in self._programs.items()]

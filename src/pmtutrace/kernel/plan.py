@@ -1,0 +1,76 @@
+"""From what a kernel can do to which rungs of each ladder are worth trying. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pmtutrace.kernel.hooks import Attachment, Hook, How, Rung
+
+
+@dataclass(frozen=True, slots=True)
+class Support:
+    """The answer to one question about this kernel: yes, no with the reason, or could not tell."""
+
+    works: bool | None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What a kernel can do, as far as it matters for attaching.
+
+    Args:
+        ways: for each way to attach, whether a program of that type loads at all.
+        tracepoints: raw tracepoints to the BTF id of their ``btf_trace_*`` type.
+        functions: kernel functions in BTF to their id.
+        symbols: exact symbols in kallsyms; a name may be in BTF while its only symbol is
+            ``name.constprop.0``, which takes other arguments.
+    """
+
+    ways: Mapping[How, Support]
+    tracepoints: Mapping[str, int]
+    functions: Mapping[str, int]
+    symbols: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A hook, the rungs to try in order, and why the others are out."""
+
+    hook: Hook
+    rungs: tuple[Rung, ...]
+    refused: tuple[tuple[str, str], ...]
+
+
+def obstacle(attachment: Attachment, features: Features) -> str:
+    """Return why an attachment cannot work on this kernel, or an empty string."""
+    way = features.ways[attachment.how]
+    if way.works is False:
+        return f"{attachment.how}: {way.reason}"
+    target = attachment.target
+    if attachment.how == "tracepoint":
+        return "" if target in features.tracepoints else f"no tracepoint {target}"
+    if target not in features.symbols:
+        return f"no function {target}, or only a part of it"
+    if attachment.how in ("fentry", "fexit") and target not in features.functions:
+        return f"{target} is not in BTF"
+    return ""
+
+
+def plan(hooks: Sequence[Hook], features: Features) -> tuple[Step, ...]:
+    """Choose for every hook the rungs that nothing known speaks against, best first."""
+    steps = []
+    for hook in hooks:
+        rungs, refused = [], []
+        for rung in hook.ladder:
+            why = next(filter(None, (obstacle(a, features) for a in rung.attachments)), "")
+            if why:
+                refused.append((rung.name, why))
+            else:
+                rungs.append(rung)
+        steps.append(Step(hook, tuple(rungs), tuple(refused)))
+    return tuple(steps)

@@ -1,0 +1,56 @@
+"""Where the C programs are, and how they become one text for the compiler.
+
+BCC rewrites map calls in the main text only, so the .bpf.c files are put one behind the other with
+``#line`` between them, and its errors name the file that a person can open.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from pmtutrace.errors import CompilerError
+
+# The order matters: maps before those who use them, and so on.
+TEXTS = (
+    "maps.bpf.c",
+    "emit.bpf.c",
+    "hooks/icmp_send.bpf.c",
+    "hooks/icmp_leave.bpf.c",
+    "hooks/drop.bpf.c",
+    "hooks/tunnel_check.bpf.c",
+)
+
+
+def folder() -> Path:
+    """Return the folder bpf/: inside the installed package, else beside src/ in a source tree."""
+    package = Path(__file__).resolve().parent.parent
+    for place in (package / "bpf", package.parent.parent / "bpf"):
+        if (place / "maps.bpf.c").is_file():
+            return place
+    raise CompilerError(
+        "the C sources of pmtutrace are not installed",
+        "install the wheel, or run from a complete source tree",
+    )
+
+
+def text() -> str:
+    """Return all .bpf.c files as one text with ``#line`` markers."""
+    base = folder()
+    parts = [f'#line 1 "{name}"\n{(base / name).read_text()}\n' for name in TEXTS]
+    return "".join(parts)
+
+
+def layout_source() -> str:
+    """Return the text of events.h."""
+    return (folder() / "include" / "events.h").read_text()
+
+
+def digest() -> str:
+    """Return the SHA-256 over everything in bpf/ that the compiler sees."""
+    base = folder()
+    total = hashlib.sha256()
+    names = [*TEXTS, *sorted(f"include/{p.name}" for p in (base / "include").glob("*.h"))]
+    for name in [*names, "kernel.toml"]:
+        total.update(name.encode() + b"\0" + (base / name).read_bytes() + b"\0")
+    return total.hexdigest()

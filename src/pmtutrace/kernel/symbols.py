@@ -1,0 +1,155 @@
+"""Kernel symbols: the address ranges of the sites, and names for addresses.
+
+/proc/kallsyms takes 0.1 s to read, so what a boot needs is kept in the cache under its boot id,
+together with the hash of its BTF. Compilers move parts of functions about: ``ip_fragment`` may exist
+only as ``ip_fragment.constprop.0``, and its error path as ``ip_fragment.cold``. All parts of a name
+count.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from pmtutrace import paths
+from pmtutrace.errors import NotSupported, PrivilegeError
+
+KALLSYMS = Path("/proc/kallsyms")
+MODULES = Path("/proc/modules")
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_SUFFIX = rb"(?:\.(?:constprop|isra|part|cold|llvm)(?:\.\d+)*)*"
+_LINE = re.compile(rb"([0-9a-f]+) [a-zA-Z] \S+(?:[ \t]+\[([^\]\n]+)\])?\n?")
+_ADDRESS = 16  # hexadecimal digits
+_FAR = 1 << 20  # no function is longer: what lies further from a symbol is not in it
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """One contiguous piece of a function: [start, end) and the symbol as kallsyms spells it."""
+
+    name: str
+    symbol: str
+    start: int
+    end: int
+
+
+def read(path: Path = KALLSYMS) -> bytes:
+    """Return the text of kallsyms: address, type, symbol and, in brackets, module on each line.
+
+    Raises:
+        NotSupported: if the kernel has none.
+        PrivilegeError: if the addresses are hidden (kptr_restrict, or not root).
+    """
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError as error:
+        raise NotSupported(f"{path} is not there", "the kernel needs CONFIG_KALLSYMS") from error
+    if text.rstrip().rpartition(b"\n")[2].startswith(b"0" * _ADDRESS):
+        raise PrivilegeError("kernel addresses are hidden", "run as root")
+    return text
+
+
+def find(text: bytes, names: frozenset[str]) -> list[Range]:
+    """Return every piece of the functions named, sorted by address."""
+    wanted = b"|".join(re.escape(name.encode()) for name in sorted(names))
+    line = re.compile(
+        rb"^([0-9a-f]+) [tTwW] ((" + wanted + rb")" + _SUFFIX + rb")(?:[ \t]+\[([^\]\n]+)\])?$", re.M
+    )
+    found = []
+    for match in line.finditer(text):
+        start = int(match[1], 16)
+        end = _next_in_module(text, match[4], start) if match[4] else _next(text, match.end(), start)
+        found.append(Range(match[3].decode(), match[2].decode(), start, end))
+    return sorted(found, key=lambda piece: piece.start)
+
+
+def _next(text: bytes, at: int, start: int) -> int:
+    """Return the first address after ``start``; the kernel's own symbols are in order."""
+    for match in _LINE.finditer(text, at + 1):
+        if int(match[1], 16) > start:
+            return int(match[1], 16)
+    return start + _FAR
+
+
+def _next_in_module(text: bytes, module: bytes, start: int) -> int:
+    """The same within a module, whose symbols are in no order."""
+    own = re.compile(rb"^([0-9a-f]+) .*\[" + re.escape(module) + rb"\]$", re.M)
+    return min(
+        (a for a in (int(m[1], 16) for m in own.finditer(text)) if a > start), default=start + _FAR
+    )
+
+
+def resolve(address: int, path: Path = KALLSYMS) -> str:
+    """Return ``symbol+0xoffset`` for a kernel address, or the bare address.
+
+    Takes some 50 ms and no memory to speak of: for addresses that are seldom met.
+    """
+    goal = b"%016x" % address
+    best = b""
+    with path.open("rb") as lines:
+        for line in lines:
+            if best[:_ADDRESS] <= line[:_ADDRESS] <= goal:
+                best = line
+    fields = best.split()
+    if len(fields) < 3 or address - int(fields[0], 16) > _FAR:
+        return f"{address:#x}"
+    return f"{fields[2].decode(errors='replace')}+{address - int(fields[0], 16):#x}"
+
+
+@dataclass(frozen=True, slots=True)
+class Boot:
+    """What does not change while this kernel runs: its BTF's hash and the pieces of its sites."""
+
+    btf: str
+    ranges: tuple[Range, ...]
+
+
+def boot(names: frozenset[str], btf: Path) -> Boot:
+    """Return the facts of this boot, from the cache where it has them.
+
+    Modules bring sites of their own, so the facts hold for one set of loaded modules.
+    """
+    modules = b" ".join(sorted(line.split()[0] for line in _lines(MODULES)))
+    key = hashlib.sha256()
+    for part in (BOOT_ID.read_bytes(), modules, " ".join(sorted(names)).encode(), bytes(btf)):
+        key.update(part + b"\0")
+    kept = paths.cache("boot") / f"{key.hexdigest()[:32]}.json"
+    try:
+        facts = json.loads(kept.read_text())
+        return Boot(facts["btf"], tuple(Range(*entry) for entry in facts["ranges"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # not there, or damaged: made anew
+    made = Boot(_digest(btf), tuple(find(read(), names)))
+    entries = [(r.name, r.symbol, r.start, r.end) for r in made.ranges]
+    write_private(kept, json.dumps({"btf": made.btf, "ranges": entries}).encode())
+    return made
+
+
+def _lines(path: Path) -> list[bytes]:
+    try:
+        return path.read_bytes().splitlines()
+    except OSError:
+        return []  # a kernel without modules
+
+
+def _digest(btf: Path) -> str:
+    try:
+        return hashlib.sha256(btf.read_bytes()).hexdigest()
+    except FileNotFoundError as error:
+        raise NotSupported(
+            f"there is no BTF at {btf}",
+            "use a kernel with CONFIG_DEBUG_INFO_BTF=y, or name a file with --btf",
+        ) from error
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Replace a file in one step, readable by its owner only."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with open(descriptor, "wb") as file:  # noqa: PTH123 -- a descriptor, not a path
+        file.write(data)
+    temporary.replace(path)

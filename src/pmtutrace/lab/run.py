@@ -1,0 +1,183 @@
+"""Run a scenario and compare: what was expected, what the tracer counted, what the kernel counted."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pmtutrace.errors import NotSupported
+from pmtutrace.lab import traffic
+from pmtutrace.lab.build import built
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pmtutrace.events import Counter, CounterKey
+    from pmtutrace.lab.net import Net
+    from pmtutrace.lab.scenario import Expected, Scenario
+
+    Counters = Mapping[CounterKey, Counter]
+
+ARRIVES_WITHIN_S = 5.0
+LOOK_EVERY_S = 0.005
+
+
+class Counting(Protocol):
+    """What a scenario needs of a tracer: :meth:`pmtutrace.tracing.Tracer.counters`."""
+
+    def counters(self) -> Counters:
+        """Return the exact sums since the tracer started."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One line of ``pmtutrace lab run -j``.
+
+    ``result`` is ``ok``, ``failed`` or ``skipped``, ``reason`` says why where it is not ``ok``.
+    ``kernel`` is by how much the kernel's own counters moved.
+    """
+
+    scenario: str
+    result: str
+    reason: str | None
+    expected: int
+    counted: int
+    kernel: Mapping[str, int]
+
+    def json(self) -> dict[str, Any]:
+        """Return it as the JSON object of its line."""
+        return {**asdict(self), "kernel": dict(self.kernel)}
+
+
+def run(scenario: Scenario, tracer: Counting) -> Result:
+    """Build a scenario, send its traffic, and compare exactly.
+
+    The tracer must have everything attached; one serves for any number of scenarios, one at a time.
+    """
+    try:
+        with built(scenario.topology) as net:
+            before = tracer.counters()
+            kernel = exercise(net, scenario)
+            counted, others = _settled(net, scenario, tracer, before)
+    except NotSupported as error:
+        return Result(scenario.name, "skipped", error.message, scenario.count, 0, {})
+    reason = _verdict(scenario, counted, others, kernel)
+    result = "failed" if reason else "ok"
+    return Result(scenario.name, result, reason, scenario.count, counted, kernel)
+
+
+def exercise(net: Net, scenario: Scenario) -> dict[str, int]:
+    """Send a scenario's traffic; return by how much the kernel's counters moved, once they all have."""
+    start = _values(net, scenario)
+
+    def moved() -> dict[str, int]:
+        return {name: value - start[name] for name, value in _values(net, scenario).items()}
+
+    wanted = {item.name: item.delta for item in scenario.kernel}
+    traffic.send(net, scenario.traffic)
+    return _until(moved, lambda deltas: all(deltas[name] >= wanted[name] for name in wanted))
+
+
+def differences(scenario: Scenario, kernel: Mapping[str, int]) -> list[str]:
+    """Return where the kernel's counters moved otherwise than declared: ``r IpFragFails 22 for 23``."""
+    return [
+        f"{item.name} {kernel[item.name]} for {item.delta}"
+        for item in scenario.kernel
+        if kernel[item.name] != item.delta
+    ]
+
+
+def _values(net: Net, scenario: Scenario) -> dict[str, int]:
+    nodes = {item.node: net[item.node].counters() for item in scenario.kernel}
+    return {item.name: item.value(nodes[item.node]) for item in scenario.kernel}
+
+
+def _until(look: Callable[[], Any], enough: Callable[[Any], bool]) -> Any:  # noqa: ANN401
+    """Look until what is seen is enough, at most for as long as a packet may take; return the last."""
+    end = time.monotonic() + ARRIVES_WITHIN_S
+    pause = threading.Event()
+    while True:
+        seen = look()
+        if enough(seen) or time.monotonic() > end:
+            return seen
+        pause.wait(LOOK_EVERY_S)
+
+
+def _settled(
+    net: Net, scenario: Scenario, tracer: Counting, before: Counters
+) -> tuple[int, list[str]]:
+    """Return the drops counted as expected, once they are enough, and those that nobody expected."""
+
+    def look() -> tuple[int, list[str]]:
+        return _count(net, scenario, before, tracer.counters())
+
+    counted: tuple[int, list[str]] = _until(look, lambda seen: seen[0] >= scenario.count)
+    return counted
+
+
+def _count(
+    net: Net, scenario: Scenario, before: Counters, after: Counters
+) -> tuple[int, list[str]]:
+    spaces = {node.inum: node.label for node in net}
+    counted, others = 0, []
+    for key, now in after.items():
+        # Inodes of namespaces are used again, so an earlier scenario may have left the same key.
+        packets = now.packets - (before[key].packets if key in before else 0)
+        if not packets or key.netns not in spaces:
+            continue
+        if scenario.expected and _as_expected(net, scenario, scenario.expected, key, now):
+            counted += packets
+        else:
+            said = f"{key.verdict}/{key.cause}" if key.cause else key.verdict
+            others.append(f"{packets} on {spaces[key.netns]} at {key.site} {said} mtu {now.mtu}")
+    return counted, others
+
+
+def _as_expected(
+    net: Net, scenario: Scenario, expected: Expected, key: CounterKey, counter: Counter
+) -> bool:
+    node = net[expected.node]
+    seen = (key.netns, key.ifindex, key.site, key.verdict, key.cause, counter.mtu)
+    wanted = (
+        node.inum,
+        node.ifindexes[expected.dev],
+        expected.site,
+        expected.verdict,
+        expected.cause,
+        expected.mtu,
+    )
+    sent = scenario.traffic
+    return (
+        seen == wanted
+        and (key.flow.saddr, key.flow.daddr) == (sent.saddr, sent.daddr)
+        and _outer(net, expected) == (key.outer and (key.outer.saddr, key.outer.daddr))
+    )
+
+
+def _outer(net: Net, expected: Expected) -> tuple[str, str] | None:
+    """Return the endpoints that the outer header must have, seen from the node; None for no such header."""
+    if not expected.outer:
+        return None
+    for tunnel in net.topology.tunnels:
+        for near, port in enumerate(tunnel.ends):
+            if (port.node, port.dev) == (expected.node, expected.tunnel):
+                return tunnel.endpoints[near], tunnel.endpoints[1 - near]
+    return None
+
+
+def _verdict(
+    scenario: Scenario, counted: int, others: list[str], kernel: Mapping[str, int]
+) -> str | None:
+    """Return None where all agree, else one line with all three side by side."""
+    unlike = differences(scenario, kernel)
+    if counted == scenario.count and not others and not unlike:
+        return None
+    told = ", ".join(f"{name} {value}" for name, value in kernel.items())
+    line = f"expected {scenario.count}, counted {counted}, kernel: {told}"
+    if others:
+        line += f"; not expected: {', '.join(others)}"
+    if unlike:
+        line += f"; kernel unlike declared: {', '.join(unlike)}"
+    return line

@@ -1,0 +1,78 @@
+"""What a scenario is: a topology, traffic, and what must be seen of it by us and by the kernel itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pmtutrace.lab.traffic import COUNT
+
+if TYPE_CHECKING:
+    from pmtutrace.lab.topology import Topology
+    from pmtutrace.lab.traffic import Traffic
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """The drops that must be counted: exactly ``count``, all alike.
+
+    ``dev`` of ``node`` is the device that they were to leave by, ``tunnel`` the name of the tunnel that
+    they were for. ``outer`` says that they had their outer header already: it is the outer packet that
+    died, and the flow is still that of the inner one.
+    """
+
+    site: str
+    verdict: str
+    mtu: int
+    dev: str
+    cause: str | None = None
+    count: int = COUNT
+    node: str = "r"
+    tunnel: str | None = None
+    outer: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A counter of the kernel's own that must move by ``delta``; see :mod:`pmtutrace.lab.mib` for names.
+
+    Where ``less`` names a second one, it is their difference that must.
+    """
+
+    node: str
+    counter: str
+    delta: int
+    less: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Return what it is called in results: ``r IpFragFails``."""
+        return f"{self.node} {self.counter}" + (f" - {self.less}" if self.less else "")
+
+    def value(self, counters: dict[str, int]) -> int:
+        """Return its value among a node's counters; one that is not there has never been counted."""
+        return counters.get(self.counter, 0) - (counters.get(self.less, 0) if self.less else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One declaration. ``expected`` None is a control: the same traffic where nothing is too big."""
+
+    name: str
+    title: str
+    topology: Topology
+    traffic: Traffic
+    expected: Expected | None
+    kernel: tuple[Evidence, ...]
+
+    @property
+    def count(self) -> int:
+        """Return how many drops must be counted."""
+        return self.expected.count if self.expected else 0
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Return the features of the kernel and the host that building it takes."""
+        found = ["veth", *(tunnel.type for tunnel in self.topology.tunnels)]
+        found += ["bridge"] * bool(self.topology.bridges) + ["nftables"] * bool(self.topology.rules)
+        return tuple(dict.fromkeys(found))

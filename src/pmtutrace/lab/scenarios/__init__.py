@@ -1,0 +1,27 @@
+"""All scenarios. One more is one more declaration in one of the modules here."""
+
+from __future__ import annotations
+
+import difflib
+
+from pmtutrace.errors import UsageError
+from pmtutrace.lab.scenario import Scenario
+from pmtutrace.lab.scenarios import bridged, routed, vxlan
+
+ALL: tuple[Scenario, ...] = (*routed.SCENARIOS, *bridged.SCENARIOS, *vxlan.SCENARIOS)
+BY_NAME = {scenario.name: scenario for scenario in ALL}
+
+
+def named(name: str) -> Scenario:
+    """Return the scenario of that name.
+
+    Raises:
+        UsageError: there is none; the hint names those that look like it.
+    """
+    if name in BY_NAME:
+        return BY_NAME[name]
+    close = difflib.get_close_matches(name, BY_NAME, n=3, cutoff=0.5)
+    raise UsageError(
+        f"no scenario is called {name!r}",
+        f"did you mean {' or '.join(close)}?" if close else "`pmtutrace lab list` lists them",
+    )

@@ -1,0 +1,103 @@
+"""Topologies as data: nodes (namespaces), the links, bridges and tunnels between them, and routes.
+
+A node exists because something in the declaration names it. Neighbours need no declaration: whoever
+shares a subnet knows the others' link-layer addresses for good, so no ARP or neighbour discovery
+is ever sent and device counters count nothing but the traffic of the scenario.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """One end of a link: a device of a node.
+
+    ``addresses`` are in CIDR notation, both versions mixed; ``bridge`` is the bridge device of the
+    node that it belongs to. ``mtu`` None leaves the kernel's choice.
+    """
+
+    node: str
+    dev: str
+    addresses: tuple[str, ...] = ()
+    mtu: int | None = 1500
+    bridge: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Veth:
+    """A cable between two nodes."""
+
+    ends: tuple[Port, Port]
+
+
+@dataclass(frozen=True, slots=True)
+class Tunnel:
+    """A tunnel between two nodes, given the addresses of its endpoints in the order of its ends.
+
+    ``type`` is one of :data:`pmtutrace.lab.devices.TUNNELS`. ``key`` is the VNI or GRE key, ``df`` the
+    option of that name (``unset``, ``set``, ``inherit``), ``options`` are further link attributes in
+    pyroute2's spelling.
+    """
+
+    type: str
+    ends: tuple[Port, Port]
+    endpoints: tuple[str, str]
+    key: int | None = None
+    df: str | None = None
+    options: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Bridge:
+    """A bridge device that joins the ports of its node that name it."""
+
+    node: str
+    dev: str
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A route of a node. ``mtu`` is the route's own, below that of the device."""
+
+    node: str
+    to: str
+    via: str | None = None
+    dev: str | None = None
+    mtu: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """What is built for a scenario.
+
+    ``routers`` forward both IP versions. ``sysctls`` are (node, name below ``net.``, value), ``rules``
+    (node, nft script).
+    """
+
+    veths: tuple[Veth, ...]
+    tunnels: tuple[Tunnel, ...] = ()
+    bridges: tuple[Bridge, ...] = ()
+    routes: tuple[Route, ...] = ()
+    routers: tuple[str, ...] = ()
+    sysctls: tuple[tuple[str, str, str], ...] = ()
+    rules: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def ports(self) -> tuple[Port, ...]:
+        """Return every end of every link, in order."""
+        return tuple(end for link in (*self.veths, *self.tunnels) for end in link.ends)
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """Return the names of all nodes, in order."""
+        return tuple(dict.fromkeys(port.node for port in self.ports))
+
+    def having(self, **more: tuple[object, ...]) -> Topology:
+        """Return this topology with more of something: ``having(sysctls=(("r", "ipv4…", "1"),))``."""
+        return replace(self, **{name: (*getattr(self, name), *extra) for name, extra in more.items()})
