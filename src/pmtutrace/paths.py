@@ -16,7 +16,11 @@ def cache(*parts: str) -> Path:
     Kernel addresses are kept in it, so nobody but its owner may read it.
     """
     named = os.environ.get("PMTUTRACE_CACHE")
-    base = Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pmtutrace"
+    base = (
+        Path(named)
+        if named
+        else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pmtutrace"
+    )
     folder = base.joinpath(*parts)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pmtutrace.kernel.hooks import How
 
 # r0 = 0; exit
-NOTHING = bytes.fromhex("b700000000000000" "9500000000000000")
+NOTHING = bytes.fromhex("b7000000000000009500000000000000")
 KPROBE_PMU = Path("/sys/bus/event_source/devices/kprobe/type")
 
 

@@ -103,9 +103,7 @@ HOOKS = (
                 (
                     Attachment("fentry", "icmp6_send_enter_fentry", "icmp6_send"),
                     Attachment("fexit", "icmp_send_exit_fexit", "icmp6_send"),
-                    Attachment(
-                        "fentry", "icmp6_push_pending_fentry", "icmpv6_push_pending_frames"
-                    ),
+                    Attachment("fentry", "icmp6_push_pending_fentry", "icmpv6_push_pending_frames"),
                 ),
                 ("attempt6",),
             ),
@@ -114,9 +112,7 @@ HOOKS = (
                 (
                     Attachment("kprobe", "icmp6_send_enter_kprobe", "icmp6_send"),
                     Attachment("kretprobe", "icmp6_send_exit_kprobe", "icmp6_send"),
-                    Attachment(
-                        "kprobe", "icmp6_push_pending_kprobe", "icmpv6_push_pending_frames"
-                    ),
+                    Attachment("kprobe", "icmp6_push_pending_kprobe", "icmpv6_push_pending_frames"),
                 ),
                 ("attempt6",),
             ),

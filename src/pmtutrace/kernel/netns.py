@@ -56,7 +56,7 @@ def current() -> int:
 
 
 def all_namespaces() -> list[Namespace]:
-    """Return every namespace that has a name or a process in it, by inode; each once, named if it can be."""
+    """Return every namespace that has a name or a process in it, each once, in order of inode."""
     found = {space.inum: space for space in reversed(_named())}
     for process in Path("/proc").glob("[0-9]*"):
         path = process / "ns" / "net"
@@ -109,7 +109,7 @@ def entered(path_or_name: str | Path) -> Iterator[int]:
 
 
 def run_in(path_or_name: str | Path, function: Callable[[], T]) -> T:
-    """Run a function in a fresh thread inside a namespace; return or raise what it returned or raised.
+    """Run a function in a fresh thread inside a namespace; return or raise what it did.
 
     Sockets opened there stay in that namespace, and processes started there are born in it.
     """
@@ -132,7 +132,7 @@ def run_in(path_or_name: str | Path, function: Callable[[], T]) -> T:
 
 
 def _named() -> list[Namespace]:
-    """Return the namespaces of ``/run/netns`` in order of name, without files left over from a reboot."""
+    """Return the namespaces of ``/run/netns`` in order of name, without leftovers of a crash."""
     try:
         paths = sorted(RUN.iterdir())
     except (FileNotFoundError, PermissionError):
@@ -158,7 +158,9 @@ def _opened(path: str, stack: contextlib.ExitStack) -> int:
     except PermissionError as error:
         raise PrivilegeError(f"{path} may not be opened", "run it as root") from error
     except OSError as error:
-        raise UsageError(f"the network namespace {path} cannot be opened: {error.strerror}") from error
+        raise UsageError(
+            f"the network namespace {path} cannot be opened: {error.strerror}"
+        ) from error
     stack.callback(os.close, handle)
     return handle
 

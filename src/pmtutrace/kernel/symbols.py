@@ -57,12 +57,15 @@ def find(text: bytes, names: frozenset[str]) -> list[Range]:
     """Return every piece of the functions named, sorted by address."""
     wanted = b"|".join(re.escape(name.encode()) for name in sorted(names))
     line = re.compile(
-        rb"^([0-9a-f]+) [tTwW] ((" + wanted + rb")" + _SUFFIX + rb")(?:[ \t]+\[([^\]\n]+)\])?$", re.M
+        rb"^([0-9a-f]+) [tTwW] ((" + wanted + rb")" + _SUFFIX + rb")(?:[ \t]+\[([^\]\n]+)\])?$",
+        re.M,
     )
     found = []
     for match in line.finditer(text):
         start = int(match[1], 16)
-        end = _next_in_module(text, match[4], start) if match[4] else _next(text, match.end(), start)
+        end = (
+            _next_in_module(text, match[4], start) if match[4] else _next(text, match.end(), start)
+        )
         found.append(Range(match[3].decode(), match[2].decode(), start, end))
     return sorted(found, key=lambda piece: piece.start)
 

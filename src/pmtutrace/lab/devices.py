@@ -1,4 +1,4 @@
-"""How each type of tunnel is made: one declaration per type, in pyroute2's spelling of link attributes."""
+"""How each type of tunnel is made, in pyroute2's spelling: one declaration per type."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ def declared(tunnel: Tunnel) -> Type:
     """
     if tunnel.type not in TUNNELS:
         raise LabError(
-            f"the lab cannot build a tunnel of type {tunnel.type!r}", f"it knows {', '.join(TUNNELS)}"
+            f"the lab cannot build a tunnel of type {tunnel.type!r}",
+            f"it knows {', '.join(TUNNELS)}",
         )
     return TUNNELS[tunnel.type]
 

@@ -1,8 +1,8 @@
 """The kernel's own counters of a network namespace, named as nstat(8) names them.
 
-``IpFragFails``, ``IcmpOutDestUnreachs``, ``IcmpMsgInType3``, ``Ip6FragFails``, ``Icmp6OutPktTooBigs`` …
-from ``/proc/net/snmp`` and ``/proc/net/snmp6``; those of devices as ``rb:tx_dropped`` from
-``/proc/net/dev``.
+``IpFragFails``, ``IcmpOutDestUnreachs``, ``IcmpMsgInType3``, ``Ip6FragFails``,
+``Icmp6OutPktTooBigs`` … from ``/proc/net/snmp`` and ``/proc/net/snmp6``; those of devices as
+``rb:tx_dropped`` from ``/proc/net/dev``.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 OWN = Path("/proc/thread-self/net")
-# The order of columns in /proc/net/dev, under the names of sysfs-class-net-statistics. Its errs, drop,
-# frame and carrier are sums of several; only columns with a meaning of their own are kept.
+# The columns of /proc/net/dev that have a meaning of their own, under the names that sysfs uses.
 DEVICE_COLUMNS = {
     0: "rx_bytes",
     1: "rx_packets",
@@ -41,7 +40,10 @@ def pairs(text: str) -> dict[str, int]:
     for names, values in zip(lines[::2], lines[1::2], strict=False):
         table, *words = names.split()
         found.update(
-            {table.rstrip(":") + word: int(value) for word, value in zip(words, values.split()[1:], strict=False)}
+            {
+                table.rstrip(":") + word: int(value)
+                for word, value in zip(words, values.split()[1:], strict=False)
+            }
         )
     return found
 

@@ -24,8 +24,8 @@ T = TypeVar("T")
 class Node:
     """One namespace of a lab.
 
-    ``label`` is its name in the topology, ``name`` that in ``/run/netns``; ``ifindexes`` and ``macs``
-    are by device.
+    ``label`` is its name in the topology, ``name`` that in ``/run/netns``; ``ifindexes`` and
+    ``macs`` are by device.
     """
 
     label: str
@@ -78,14 +78,18 @@ class Net:
         raise LabError(f"no node of the lab has the address {address}")
 
     def neighbour(self, node: Node, address: str) -> str:
-        """Return the link-layer address that a node sends to for an IP address: its own or the gateway's.
+        """Return the link-layer address that a node sends to for an IP address.
+
+        It is that of the address itself, or of the gateway on the way to it.
 
         Raises:
             LabError: the node's subnets and routes do not lead there.
         """
         target = ip_interface(address)
         for port in self.topology.ports:
-            if port.node == node.label and any(target in ip_interface(own).network for own in port.addresses):
+            if port.node == node.label and any(
+                target in ip_interface(own).network for own in port.addresses
+            ):
                 owner, there = self.owner(address)
                 return owner.macs[there.dev]
         for route in self.topology.routes:

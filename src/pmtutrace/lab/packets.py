@@ -1,4 +1,4 @@
-"""Packets that no socket would make by itself: fragments, ICMP errors, segments to be cut by the kernel.
+"""Packets that no socket makes by itself: fragments, ICMP errors, segments for the kernel to cut.
 
 All functions return octets in network byte order, without a link-layer header.
 """
@@ -20,7 +20,7 @@ CHECKSUM_IN_TCP = 16
 def checksum(octets: bytes) -> int:
     """Return the Internet checksum (RFC 1071) of some octets, before it is complemented."""
     padded = octets + b"\0" * (len(octets) % 2)
-    total = sum(struct.unpack(f"!{len(padded) // 2}H", padded))
+    total = int(sum(struct.unpack(f"!{len(padded) // 2}H", padded)))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return total
@@ -31,8 +31,10 @@ def header_length(address: str) -> int:
     return 20 if ip_address(address).version == 4 else 40
 
 
-def ip_header(saddr: str, daddr: str, proto: int, payload: int, *, frag: int = DF, ttl: int = 64) -> bytes:
-    """Return an IPv4 or IPv6 header for ``payload`` octets; ``frag`` is flags and offset, IPv4 only."""
+def ip_header(
+    saddr: str, daddr: str, proto: int, payload: int, *, frag: int = DF, ttl: int = 64
+) -> bytes:
+    """Return an IP header for ``payload`` octets; ``frag`` is IPv4's flags and offset."""
     source, destination = ip_address(saddr).packed, ip_address(daddr).packed
     if len(source) == 16:
         return struct.pack("!IHBB", 6 << 28, payload, proto, ttl) + source + destination
@@ -48,7 +50,7 @@ def pseudo_header(saddr: str, daddr: str, proto: int, length: int) -> bytes:
 
 
 def echo_request(address: str, length: int, sequence: int, identifier: int = 23) -> bytes:
-    """Return an ICMP echo request of ``length`` octets for that address's version (RFC 792, RFC 4443).
+    """Return an ICMP echo request of ``length`` octets to that address (RFC 792, RFC 4443).
 
     The checksum of ICMPv6 is left to the kernel, which knows the addresses.
     """
@@ -97,7 +99,7 @@ def tcp_segments(saddr: str, daddr: str, length: int, segments: int) -> bytes:
 
 
 def virtio_header(packet: bytes, length: int, link_header: int) -> bytes:
-    """Return the ``struct virtio_net_hdr`` that has the kernel cut a TCP packet, in host byte order.
+    """Return a ``struct virtio_net_hdr`` that has the kernel cut a TCP packet, in host byte order.
 
     Args:
         packet: what :func:`tcp_segments` made.

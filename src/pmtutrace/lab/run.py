@@ -1,13 +1,13 @@
-"""Run a scenario and compare: what was expected, what the tracer counted, what the kernel counted."""
+"""Run a scenario; compare what was expected with what we and the kernel counted."""
 
 from __future__ import annotations
 
 import threading
 import time
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from pmtutrace.errors import NotSupported
+from pmtutrace.errors import LabError, NotSupported
 from pmtutrace.lab import traffic
 from pmtutrace.lab.build import built
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from pmtutrace.lab.scenario import Expected, Scenario
 
     Counters = Mapping[CounterKey, Counter]
+
+T = TypeVar("T")
 
 ARRIVES_WITHIN_S = 5.0
 LOOK_EVERY_S = 0.005
@@ -57,19 +59,21 @@ def run(scenario: Scenario, tracer: Counting) -> Result:
     The tracer must have everything attached; one serves for any number of scenarios, one at a time.
     """
     try:
-        with built(scenario.topology) as net:
+        with built(scenario) as net:
             before = tracer.counters()
             kernel = exercise(net, scenario)
             counted, others = _settled(net, scenario, tracer, before)
     except NotSupported as error:
         return Result(scenario.name, "skipped", error.message, scenario.count, 0, {})
+    except LabError as error:
+        return Result(scenario.name, "failed", error.message, scenario.count, 0, {})
     reason = _verdict(scenario, counted, others, kernel)
     result = "failed" if reason else "ok"
     return Result(scenario.name, result, reason, scenario.count, counted, kernel)
 
 
 def exercise(net: Net, scenario: Scenario) -> dict[str, int]:
-    """Send a scenario's traffic; return by how much the kernel's counters moved, once they all have."""
+    """Send a scenario's traffic; return by how much the kernel's counters moved in the end."""
     start = _values(net, scenario)
 
     def moved() -> dict[str, int]:
@@ -81,7 +85,7 @@ def exercise(net: Net, scenario: Scenario) -> dict[str, int]:
 
 
 def differences(scenario: Scenario, kernel: Mapping[str, int]) -> list[str]:
-    """Return where the kernel's counters moved otherwise than declared: ``r IpFragFails 22 for 23``."""
+    """Return where the kernel's counters did not move as declared: ``r IpFragFails 22 for 23``."""
     return [
         f"{item.name} {kernel[item.name]} for {item.delta}"
         for item in scenario.kernel
@@ -94,8 +98,8 @@ def _values(net: Net, scenario: Scenario) -> dict[str, int]:
     return {item.name: item.value(nodes[item.node]) for item in scenario.kernel}
 
 
-def _until(look: Callable[[], Any], enough: Callable[[Any], bool]) -> Any:  # noqa: ANN401
-    """Look until what is seen is enough, at most for as long as a packet may take; return the last."""
+def _until(look: Callable[[], T], enough: Callable[[T], bool]) -> T:
+    """Look until what is seen is enough, at most for as long as a packet may take; return it."""
     end = time.monotonic() + ARRIVES_WITHIN_S
     pause = threading.Event()
     while True:
@@ -108,13 +112,12 @@ def _until(look: Callable[[], Any], enough: Callable[[Any], bool]) -> Any:  # no
 def _settled(
     net: Net, scenario: Scenario, tracer: Counting, before: Counters
 ) -> tuple[int, list[str]]:
-    """Return the drops counted as expected, once they are enough, and those that nobody expected."""
+    """Return the drops counted as expected, once they are enough, and all others."""
 
     def look() -> tuple[int, list[str]]:
         return _count(net, scenario, before, tracer.counters())
 
-    counted: tuple[int, list[str]] = _until(look, lambda seen: seen[0] >= scenario.count)
-    return counted
+    return _until(look, lambda seen: seen[0] >= scenario.count)
 
 
 def _count(
@@ -157,7 +160,7 @@ def _as_expected(
 
 
 def _outer(net: Net, expected: Expected) -> tuple[str, str] | None:
-    """Return the endpoints that the outer header must have, seen from the node; None for no such header."""
+    """Return the addresses that the outer header must have; None where there must be none."""
     if not expected.outer:
         return None
     for tunnel in net.topology.tunnels:

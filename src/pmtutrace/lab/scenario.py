@@ -1,9 +1,9 @@
-"""What a scenario is: a topology, traffic, and what must be seen of it by us and by the kernel itself."""
+"""What a scenario is: a topology, traffic, and what must be seen of it by us and by the kernel."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 from pmtutrace.lab.traffic import COUNT
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 class Expected:
     """The drops that must be counted: exactly ``count``, all alike.
 
-    ``dev`` of ``node`` is the device that they were to leave by, ``tunnel`` the name of the tunnel that
-    they were for. ``outer`` says that they had their outer header already: it is the outer packet that
-    died, and the flow is still that of the inner one.
+    ``dev`` of ``node`` is the device that they were to leave by, ``tunnel`` the name of the tunnel
+    that they were for. ``outer`` says that they had their outer header already: it is the outer
+    packet that died, and the flow is still that of the inner one.
     """
 
     site: str
@@ -34,7 +34,7 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A counter of the kernel's own that must move by ``delta``; see :mod:`pmtutrace.lab.mib` for names.
+    """A counter of the kernel's own that must move by ``delta``; named as in :mod:`.mib`.
 
     Where ``less`` names a second one, it is their difference that must.
     """
@@ -50,13 +50,13 @@ class Evidence:
         return f"{self.node} {self.counter}" + (f" - {self.less}" if self.less else "")
 
     def value(self, counters: dict[str, int]) -> int:
-        """Return its value among a node's counters; one that is not there has never been counted."""
+        """Return its value among a node's counters; one that is not there was never counted."""
         return counters.get(self.counter, 0) - (counters.get(self.less, 0) if self.less else 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One declaration. ``expected`` None is a control: the same traffic where nothing is too big."""
+    """One declaration. ``expected`` None is a control: traffic of which nothing is dropped."""
 
     name: str
     title: str
@@ -76,3 +76,8 @@ class Scenario:
         found = ["veth", *(tunnel.type for tunnel in self.topology.tunnels)]
         found += ["bridge"] * bool(self.topology.bridges) + ["nftables"] * bool(self.topology.rules)
         return tuple(dict.fromkeys(found))
+
+    def json(self) -> dict[str, Any]:
+        """Return the whole declaration as one line of ``pmtutrace lab list -j``."""
+        kernel = {item.name: item.delta for item in self.kernel}
+        return {**asdict(self), "kernel": kernel, "count": self.count, "needs": self.needs}

@@ -40,9 +40,9 @@ class Veth:
 class Tunnel:
     """A tunnel between two nodes, given the addresses of its endpoints in the order of its ends.
 
-    ``type`` is one of :data:`pmtutrace.lab.devices.TUNNELS`. ``key`` is the VNI or GRE key, ``df`` the
-    option of that name (``unset``, ``set``, ``inherit``), ``options`` are further link attributes in
-    pyroute2's spelling.
+    ``type`` is one of :data:`pmtutrace.lab.devices.TUNNELS`. ``key`` is the VNI or GRE key, ``df``
+    the option of that name (``unset``, ``set``, ``inherit``), ``options`` are further link
+    attributes in pyroute2's spelling.
     """
 
     type: str
@@ -76,8 +76,8 @@ class Route:
 class Topology:
     """What is built for a scenario.
 
-    ``routers`` forward both IP versions. ``sysctls`` are (node, name below ``net.``, value), ``rules``
-    (node, nft script).
+    ``routers`` forward both IP versions. ``sysctls`` are (node, name below ``net.``, value),
+    ``rules`` (node, nft script).
     """
 
     veths: tuple[Veth, ...]
@@ -91,7 +91,8 @@ class Topology:
     @property
     def ports(self) -> tuple[Port, ...]:
         """Return every end of every link, in order."""
-        return tuple(end for link in (*self.veths, *self.tunnels) for end in link.ends)
+        links: tuple[Veth | Tunnel, ...] = (*self.veths, *self.tunnels)
+        return tuple(end for link in links for end in link.ends)
 
     @property
     def nodes(self) -> tuple[str, ...]:
@@ -99,5 +100,7 @@ class Topology:
         return tuple(dict.fromkeys(port.node for port in self.ports))
 
     def having(self, **more: tuple[object, ...]) -> Topology:
-        """Return this topology with more of something: ``having(sysctls=(("r", "ipv4…", "1"),))``."""
-        return replace(self, **{name: (*getattr(self, name), *extra) for name, extra in more.items()})
+        """Return this topology with more of something: ``having(routes=(Route(…),))``."""
+        return replace(
+            self, **{name: (*getattr(self, name), *extra) for name, extra in more.items()}
+        )

@@ -32,15 +32,13 @@ class Traffic:
     """Packets of one flow.
 
     Args:
-        what: ``udp``, ``echo``, ``tcp``, or raw ones: ``raw-udp``, ``later-fragment``, ``icmp-error``.
-        node: label of the sending node.
-        saddr: source address; raw traffic may come from an address that nobody has.
-        daddr: destination address.
-        length: octets of each IP packet; of each segment for ``tcp``.
-        count: packets sent; super-packets for ``tcp``.
-        df: whether DF is set, or, for IPv6, the kernel kept from making fragments.
-        segments: segments in each super-packet of ``tcp``.
-        sink: have a UDP socket at the destination, so that no ICMP port unreachable comes back.
+        what: ``udp``, ``echo``, ``tcp``, or raw ones: ``raw-udp``, ``later-fragment``,
+        ``icmp-error``. node: label of the sending node. saddr: source address; raw traffic may come
+        from an address that nobody has. daddr: destination address. length: octets of each IP
+        packet; of each segment for ``tcp``. count: packets sent; super-packets for ``tcp``. df:
+        whether DF is set, or, for IPv6, the kernel kept from making fragments. segments: segments
+        in each super-packet of ``tcp``. sink: have a UDP socket at the destination, so that no ICMP
+        port unreachable comes back.
     """
 
     what: str
@@ -67,7 +65,9 @@ def send(net: Net, traffic: Traffic) -> None:
     try:
         net[traffic.node].run(lambda: SENDERS[traffic.what](net, traffic))
     except OSError as error:
-        raise LabError(f"{traffic.what} from {traffic.node} was not sent: {error.strerror}") from error
+        raise LabError(
+            f"{traffic.what} from {traffic.node} was not sent: {error.strerror}"
+        ) from error
 
 
 def _sink(net: Net, traffic: Traffic) -> None:
@@ -123,7 +123,9 @@ def _echo(_net: Net, traffic: Traffic) -> None:
 
 def _raw(packet: bytes, traffic: Traffic) -> None:
     """Send a packet with a header of our own (raw(7): IPPROTO_RAW implies IP_HDRINCL)."""
-    with socket.socket(packets.family(traffic.saddr), socket.SOCK_RAW, socket.IPPROTO_RAW) as sender:
+    with socket.socket(
+        packets.family(traffic.saddr), socket.SOCK_RAW, socket.IPPROTO_RAW
+    ) as sender:
         for _ in range(traffic.count):
             _sent(sender, packet, (traffic.daddr, 0))
 

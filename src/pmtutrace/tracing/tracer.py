@@ -17,6 +17,7 @@ from pmtutrace.events import Drop, IcmpLost, TunnelRef
 from pmtutrace.kernel import features, hooks, image, libbpf, plan, sites, symbols
 from pmtutrace.kernel.loader import Attached, Loader
 from pmtutrace.tracing import decode
+from pmtutrace.tracing.devices import Devices
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -68,14 +69,14 @@ class Tracer:
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
         self.attached: tuple[Attached, ...] = ()
-        self.devices: dict[tuple[int, int], str] = {}
+        self._devices = Devices()
         self.streamed = 0
         self._loader: Loader | None = None
         self._ring: libbpf.Ring | None = None
         self._raw: deque[bytes] = deque()
         self._locations: dict[int, str] = {}
         self._inventory: Inventory | None = None
-        self._closed = threading.Event()
+        self._stopped = threading.Event()
 
     def __enter__(self) -> Self:
         self.start()
@@ -113,7 +114,7 @@ class Tracer:
 
     def close(self) -> None:
         """Detach everything. Counters cannot be read after it. Can be called again."""
-        self._closed.set()
+        self._stopped.set()
         if self._inventory is not None:
             self._inventory.close()
             self._inventory = None
@@ -233,15 +234,19 @@ class Tracer:
         return out
 
     def events(self, timeout: float | None = None) -> Iterator[Event]:
-        """Yield events as they come, for ``timeout`` seconds or until closed."""
+        """Yield events as they come, for ``timeout`` seconds or until stopped."""
         end = None if timeout is None else time.monotonic() + timeout
-        while not self._closed.is_set():
+        while True:
+            stopped = self._stopped.is_set()
+            late = end is not None and time.monotonic() >= end
             yield from self.poll()
-            left = POLL_S if end is None else min(POLL_S, end - time.monotonic())
-            if left <= 0:
-                yield from self.poll()
+            if stopped or late:
                 return
-            self._closed.wait(left)
+            self._stopped.wait(POLL_S if end is None else max(0.0, min(POLL_S, end - time.monotonic())))
+
+    def stop(self) -> None:
+        """Let :meth:`events` end once it has yielded what is there. Safe in a signal handler."""
+        self._stopped.set()
 
     def counters(self) -> dict[CounterKey, Counter]:
         """Return the exact counters since start, by key.
@@ -313,7 +318,8 @@ class Tracer:
             return self._decode_lost(f, offset)
         key, tunnel_id, outer_port = self._decoder.key(octets[at : at + key_size])
         dev = decode.name(f["dev"])
-        self.devices[key.netns, key.ifindex] = dev
+        self._devices.learn(key.netns, key.ifindex, dev)
+        indev = decode.name(f["indev"]) or self._devices.name(key.netns, f["in_ifindex"])
         return Drop(
             ts=f["ts_ns"] + offset,
             netns=key.netns,
@@ -330,7 +336,7 @@ class Tracer:
             family=key.family,
             dev=dev,
             ifindex=key.ifindex,
-            indev=decode.name(f["indev"]),
+            indev=indev if f["in_ifindex"] else "",
             tunnel=self._tunnel(key, dev, decode.name(f["kind"]), tunnel_id, outer_port),
             flow=key.flow,
             outer=key.outer,

@@ -66,7 +66,9 @@ BAREUDP_ATTRIBUTES = (
 
 def _attributes(prefix: str, table: tuple[tuple[str, str], ...], address: str) -> type:
     """Return a decoder for link attributes whose addresses are all of one kind."""
-    named = tuple((f"{prefix}{name}", address if kind == "ip4addr" else kind) for name, kind in table)
+    named = tuple(
+        (f"{prefix}{name}", address if kind == "ip4addr" else kind) for name, kind in table
+    )
     return type("attributes", (nla,), {"prefix": "IFLA_", "nla_map": named})
 
 
@@ -125,7 +127,10 @@ def dump(paths: list[str]) -> list[Tunnel]:
         except UsageError:
             continue
         except (OSError, NetlinkError) as error:
-            if getattr(error, "errno", getattr(error, "code", 0)) not in (errno.ENOENT, errno.EINVAL):
+            if getattr(error, "errno", getattr(error, "code", 0)) not in (
+                errno.ENOENT,
+                errno.EINVAL,
+            ):
                 raise
     return found
 

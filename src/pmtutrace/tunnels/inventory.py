@@ -57,7 +57,7 @@ class Inventory:
             self._thread = None
 
     def wait(self, timeout: float) -> bool:
-        """Wait until the tunnels have been read once, or could not be; False after ``timeout`` seconds."""
+        """Wait until the tunnels were read, or could not be; False after ``timeout`` seconds."""
         return self._first.wait(timeout)
 
     def tunnels(self) -> list[Tunnel]:
@@ -68,7 +68,7 @@ class Inventory:
         """Return the tunnel that is, or last was, this device; None where it is no tunnel."""
         return self._table.by_device(netns, ifindex)
 
-    def by_outer(  # noqa: PLR0913 -- an outer header has that many fields
+    def by_outer(
         self,
         netns: int,
         saddr: str,
@@ -77,7 +77,7 @@ class Inventory:
         key_or_vni: int | None = None,
         dport: int | None = None,
     ) -> Tunnel | None:
-        """Return the tunnel that an outer packet of this namespace belongs to; see :meth:`.Table.by_outer`."""
+        """Return the tunnel that an outer packet belongs to; see :meth:`.Table.by_outer`."""
         return self._table.by_outer(netns, saddr, daddr, proto, key_or_vni, dport)
 
     def changes(self) -> list[TunnelChange]:

@@ -25,9 +25,10 @@ DF = {0: "unset", 1: "set", 2: "inherit"}
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One type: its outer IP version (None: either) and what lies between that header and the payload.
+    """One type: the version of its outer IP header (None: either), and what follows that header.
 
-    ``headers`` gives octets, or None where the options do not tell.
+    ``headers`` gives the octets between it and the inner IP header, None where the options do not
+    tell. ``keyed`` names the option that holds the key.
     """
 
     family: int | None
@@ -36,7 +37,7 @@ class Kind:
 
 
 def _gre(options: Options) -> int:
-    """Return the length of a GRE header: base, then checksum, key and sequence number (RFC 2890)."""
+    """Return a GRE header: base, then checksum, key and sequence number (RFC 2890)."""
     flags = options.get("OFLAGS") or 0
     return 4 + sum(4 for bit in (GRE_CSUM, GRE_KEY, GRE_SEQ) if flags & bit) + _encap(options)
 
@@ -46,7 +47,7 @@ def _gretap(options: Options) -> int:
 
 
 def _erspan(options: Options) -> int | None:
-    """Return GRE with a sequence number, the ERSPAN header of that version, and the mirrored frame's."""
+    """Return GRE, the ERSPAN header of that version, and the mirrored frame's Ethernet header."""
     version = {0: 0, 1: 8, 2: 12}.get(options.get("ERSPAN_VER", 1))
     # Version 0 has a bare GRE header; I and II always send the sequence number.
     return None if version is None else 4 + (4 if version else 0) + version + ETHERNET_HEADER
@@ -143,7 +144,9 @@ def _key(kind: Kind, options: Options) -> int | None:
 
 def _port(options: Options) -> int | None:
     """Return the UDP destination port: the type's own, or that of FOU or GUE around it."""
-    return options.get("PORT") or (options.get("ENCAP_DPORT") if options.get("ENCAP_TYPE") else None)
+    return options.get("PORT") or (
+        options.get("ENCAP_DPORT") if options.get("ENCAP_TYPE") else None
+    )
 
 
 def _overhead(kind: Kind, options: Options, endpoint: str | None) -> int | None:

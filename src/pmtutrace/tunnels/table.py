@@ -1,4 +1,4 @@
-"""The tunnels known at one moment, those that went included, and how one moment differs from the next."""
+"""The tunnels known at one moment, and how one moment differs from the next."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Table:
         """Return the tunnel that is, or last was, this device."""
         return self.live.get((netns, ifindex)) or self.gone.get((netns, ifindex))
 
-    def by_outer(  # noqa: PLR0913 -- an outer header has that many fields
+    def by_outer(
         self,
         netns: int,
         saddr: str,
@@ -40,7 +40,7 @@ class Table:
         key: int | None = None,
         dport: int | None = None,
     ) -> Tunnel | None:
-        """Return the tunnel whose packet this is: outgoing first, then incoming; the most exact fit wins."""
+        """Return the tunnel whose packet this is, outgoing or else incoming; the best fit wins."""
         candidates = self._by_netns.get(netns, ())
         for ends in ((saddr, daddr), (daddr, saddr)):
             best, best_fit = None, -1
@@ -54,7 +54,12 @@ class Table:
         return None
 
     def after(self, tunnels: Iterable[Tunnel], ts: int) -> tuple[Table, list[TunnelChange]]:
-        """Return the table that a new dump makes of this one, and what changed, at ``ts`` (ns since 1970)."""
+        """Return the table that a new dump makes of this one, and what changed.
+
+        Args:
+            tunnels: all that there are now.
+            ts: when they were read, nanoseconds since 1970.
+        """
         new = Table(tunnels)
         changes = []
         gone = {key: item for key, item in self.gone.items() if key not in new.live}

@@ -33,11 +33,12 @@ class Tunnel:
     """A tunnel device as rtnetlink(7) tells it.
 
     ``type`` is its ``rtnl_link_ops`` kind. ``local`` and ``remote`` are None where any address will
-    do, ``link`` is the ifindex of the device below and None where routing chooses it. ``key`` is the
-    GRE key of outgoing packets or the VNI, ``port`` the UDP destination port. ``pmtudisc`` and ``df``
-    (``unset``, ``set``, ``inherit``) are None where the type has no such option. ``overhead`` is how
-    many octets the outer IP length exceeds the inner one by; None where it cannot be told from the
-    options. ``external`` means that each packet's route carries the endpoints (collect_md).
+    do, ``link`` is the ifindex of the device below and None where routing chooses it. ``key`` is
+    the GRE key of outgoing packets or the VNI, ``port`` the UDP destination port. ``pmtudisc`` and
+    ``df`` (``unset``, ``set``, ``inherit``) are None where the type has no such option.
+    ``overhead`` is how many octets the outer IP length exceeds the inner one by; None where it
+    cannot be told from the options. ``external`` means that each packet's route carries the
+    endpoints (collect_md).
     """
 
     netns: int
@@ -60,7 +61,7 @@ class Tunnel:
     def fit(
         self, source: str, destination: str, proto: int, key: int | None, port: int | None
     ) -> int | None:
-        """Say how well an outgoing outer packet fits: the higher the more exactly; None is not at all.
+        """Say how well an outgoing outer packet fits: more is better, None is not at all.
 
         Args:
             source: outer source address.

@@ -60,7 +60,7 @@ class Watch:
         self._epoll.close()
 
     def wait_for_ring(self, not_before: float) -> bool:
-        """Wait until something has rung and settled, and for a monotonic time; False when to end."""
+        """Wait until something rang and settled, and for a monotonic time; False when to end."""
         while True:
             now = time.monotonic()
             due = self._scan_at
@@ -75,7 +75,7 @@ class Watch:
 
     def read_all(self, descriptor: int) -> bytes | None:
         """Read a pipe to its end, hearing the bells meanwhile; None when to end."""
-        parts = []
+        parts: list[bytes] = []
         with self._watched(descriptor):
             while True:
                 ready = self._poll(max(0.0, self._scan_at - time.monotonic()))
@@ -88,7 +88,7 @@ class Watch:
                     parts.append(part)
 
     def _poll(self, timeout: float) -> set[int]:
-        """Wait once and note what rang; return the ready descriptors (and -1), empty when to end."""
+        """Wait once, note what rang; return the ready descriptors and -1, nothing when to end."""
         ready = {descriptor for descriptor, _ in self._epoll.poll(timeout)}
         if self._wake in ready:
             return set()
@@ -112,7 +112,7 @@ class Watch:
             self._epoll.unregister(descriptor)
 
     def _scan(self) -> bool:
-        """Hang a bell in each new namespace, take down those of the gone ones; say if any changed."""
+        """Hang a bell in each new namespace, take down those of gone ones; say if any changed."""
         started = time.monotonic()
         spaces = {space.inum: space.path for space in netns.all_namespaces()}
         for inum in self._bells.keys() - spaces.keys():

@@ -106,12 +106,26 @@ def _tool(*command: str) -> Callable[[bytes], bytes]:
     return unpack
 
 
-# The stream objects stop where the stream ends; what follows it is the unpacked size.
+def _stream(
+    make: Callable[[], zlib._Decompress | lzma.LZMADecompressor | bz2.BZ2Decompressor],
+) -> Callable[[bytes], bytes]:
+    """Return a function that stops where the stream ends: what follows is the unpacked size."""
+
+    def unpack(payload: bytes) -> bytes:
+        stream = make()
+        data = stream.decompress(payload)
+        if not stream.eof:
+            raise EOFError("the stream is cut short")
+        return data
+
+    return unpack
+
+
 _FORMATS: tuple[tuple[bytes, Callable[[bytes], bytes]], ...] = (
-    (b"\x1f\x8b", lambda payload: zlib.decompressobj(wbits=31).decompress(payload)),
-    (b"\xfd7zXZ\0", lambda payload: lzma.LZMADecompressor(lzma.FORMAT_XZ).decompress(payload)),
-    (b"]\0\0", lambda payload: lzma.LZMADecompressor(lzma.FORMAT_ALONE).decompress(payload)),
-    (b"BZh", lambda payload: bz2.BZ2Decompressor().decompress(payload)),
+    (b"\x1f\x8b", _stream(lambda: zlib.decompressobj(wbits=31))),
+    (b"\xfd7zXZ\0", _stream(lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ))),
+    (b"]\0\0", _stream(lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE))),
+    (b"BZh", _stream(bz2.BZ2Decompressor)),
     (b"\x28\xb5\x2f\xfd", _tool("zstd", "-dc")),
     (b"\x02\x21\x4c\x18", _tool("lz4", "-dc")),
     (b"\x89LZO", _tool("lzop", "-dc")),

@@ -108,6 +108,7 @@ class Guest:
         self._log: deque[str] = deque(maxlen=CONSOLE_LINES)  # of virtiofsd and QEMU themselves
         self._partial: dict[str, bytes] = {}
         self._ready = 0.0
+        self._qemu: subprocess.Popen[bytes] | None = None
         self._streams = {
             name: MarkedStream(job.mark, lambda data, number=number: listener.output(number, data))  # type: ignore[misc]
             for number, name in ((1, "stdout"), (2, "stderr"))
@@ -185,6 +186,7 @@ class Guest:
             os.close(theirs)
         # The handle, not the console's end, tells that QEMU is gone.
         stack.callback(_end, process)
+        self._qemu = process
         handle = os.pidfd_open(process.pid)
         stack.callback(os.close, handle)
         selector.register(handle, selectors.EVENT_READ, "qemu")
@@ -239,6 +241,8 @@ class Guest:
         plain = [_STAMP.sub("", line) for line in self._console]
         matches = [match for line in plain if (match := _CAUSE.search(line))]
         cause = next((text for match in matches for text in match.groups() if text), "")
+        if not cause and self._qemu is not None and (code := self._qemu.wait()):
+            cause = f"{qemu.PROGRAM} ended with code {code}"
         kind = VmError if self._ready else NotReadyError
         when = "the guest died" if self._ready else "the guest died before it was ready"
         return self._noted(kind(f"{self._kernel.name}: {when}" + (f": {cause}" if cause else "")))

@@ -170,7 +170,7 @@ def _resolve(apt: Apt) -> tuple[str, dict[str, str], float]:
         fields = apt.show(todo.pop())
         versions[fields["package"]] = fields["version"]
         size += int(fields.get("size", 0)) * (fields["package"] != METAPACKAGE)
-        for dependency in fields.get("depends", "").split(", "):
+        for dependency in fields.get("depends", "").split(","):
             match = _EXACT.match(dependency.strip())
             if match and match["name"] not in versions:
                 todo.append(match["name"])
@@ -207,7 +207,7 @@ def _cached(name: str) -> Kernel | None:
     try:
         manifest = json.loads((folder / _MANIFEST).read_text())
         release, version = manifest["release"], manifest["version"]
-    except (FileNotFoundError, ValueError, KeyError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
     kernel = Kernel(
         name,

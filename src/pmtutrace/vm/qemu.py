@@ -97,9 +97,10 @@ def with_kvm(
     record = paths.cache("vm") / "kvm.json"
     try:
         known = json.loads(record.read_text())
-    except (FileNotFoundError, ValueError):
-        known = {}
-    if known.get("boot_id") != boot_id:
-        known = {"boot_id": boot_id, "works": boots(candidate)}
-        record.write_text(json.dumps(known))
-    return candidate if known["works"] else machine
+        works = bool(known["works"]) if known["boot_id"] == boot_id else None
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        works = None
+    if works is None:
+        works = boots(candidate)
+        record.write_text(json.dumps({"boot_id": boot_id, "works": works}))
+    return candidate if works else machine

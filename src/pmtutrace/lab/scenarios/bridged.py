@@ -24,7 +24,7 @@ def bridged() -> Topology:
 def _silent(version: int, what: str) -> Scenario:
     return Scenario(
         f"bridge-v{version}-{what}",
-        f"IPv{version} {WORDS[what]} of 1500 octets bridged to a port with an MTU of {MTU}: no ICMP",
+        f"IPv{version} {WORDS[what]} of 1500 octets bridged to a port with an MTU of {MTU}",
         bridged(),
         Traffic(what, "a", A[version], B[version]),
         Expected("br_dev_queue_push_xmit", "never_attempted", MTU, "rb"),
@@ -52,7 +52,7 @@ SCENARIOS = (
     *(
         _passes(
             version,
-            f"datagrams 4 octets longer than the MTU: the bridge leaves room for a VLAN tag",
+            "datagrams 4 octets longer than the MTU: the bridge leaves room for a VLAN tag",
             Traffic("udp", "a", A[version], B[version], length=MTU + 4, sink=True),
         )
         for version in (4, 6)

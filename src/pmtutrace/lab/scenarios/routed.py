@@ -16,6 +16,14 @@ A, R_TO_A, R_TO_B, B = (
 STRANGER = {4: "198.51.100.1", 6: "2001:db8:ffff::1"}
 SITE = {4: "ip_forward", 6: "ip6_forward"}
 WORDS = {"udp": "UDP datagrams", "tcp": "TCP super-packets", "echo": "pings"}
+# The kernel exempts packet-too-big by this mask. A new destination has 60 s to its credit: with a
+# limit of one message in ten minutes, not even the first one is sent.
+LIMIT_HOST = (("r", "ipv6.icmp.ratemask", "0-127"), ("r", "ipv6.icmp.ratelimit", "600000"))
+LIMIT_GLOBAL = (
+    ("r", "ipv6.icmp.ratemask", "0-127"),
+    ("r", "ipv4.icmp_msgs_per_sec", "0"),
+    ("r", "ipv4.icmp_msgs_burst", "0"),
+)
 DROP_NEWS = {
     4: "table ip lab {\n chain out {\n type filter hook output priority 0\n"
     " icmp type destination-unreachable drop\n }\n}\n",
@@ -47,7 +55,7 @@ def routed(mtu: int = MTU) -> Topology:
 
 
 def refused(version: int, *, told: bool = True) -> tuple[Evidence, ...]:
-    """Return what a router counts for packets that it forwards no further, and whether it said so."""
+    """Return what a router counts for packets that it refuses, and whether it said so."""
     sent = COUNT if told else 0
     if version == 4:
         return (Evidence("r", "IpFragFails", COUNT), Evidence("r", "IcmpOutDestUnreachs", sent))
@@ -90,7 +98,7 @@ def _local(version: int) -> Scenario:
     fails = "IpFragFails" if version == 4 else "Ip6FragFails"
     return Scenario(
         f"route-v{version}-udp-local",
-        f"IPv{version} packets of the router's own on a route whose MTU is below that of its device",
+        f"IPv{version} packets of the router's own on a route with a lower MTU than its device",
         routed(1500).having(routes=(Route("r", f"{B[version]}/{length}", dev="rb", mtu=MTU),)),
         Traffic("raw-udp", "r", R_TO_B[version], B[version]),
         Expected("ip_fragment" if version == 4 else "ip6_fragment", "told", MTU, "rb"),
@@ -132,7 +140,7 @@ def _lost(version: int) -> Scenario:
 def _fits(version: int) -> Scenario:
     return Scenario(
         f"route-v{version}-udp-fits",
-        f"IPv{version} datagrams of exactly {MTU} octets onto a link with that MTU: nothing is dropped",
+        f"IPv{version} datagrams of exactly {MTU} octets onto a link with that MTU",
         routed(),
         Traffic("udp", "a", A[version], B[version], length=MTU, sink=True),
         None,
@@ -196,11 +204,7 @@ SCENARIOS = (
         "rate_limited_host",
         Traffic("udp", "a", A[6], B[6]),
         (Evidence("r", "Icmp6OutRateLimitHost", COUNT),),
-        # A first message is let through only once the limit's own time has passed, or the 60 s that a
-        # new destination is given: with a limit of ten minutes, none is.
-        routed().having(
-            sysctls=(("r", "ipv6.icmp.ratemask", "0-127"), ("r", "ipv6.icmp.ratelimit", "600000"))
-        ),
+        routed().having(sysctls=LIMIT_HOST),
     ),
     _suppressed(
         "rate-limited-global",
@@ -209,20 +213,14 @@ SCENARIOS = (
         "rate_limited_global",
         Traffic("udp", "a", A[6], B[6]),
         (Evidence("r", "IcmpOutRateLimitGlobal", COUNT),),
-        routed().having(
-            sysctls=(
-                ("r", "ipv6.icmp.ratemask", "0-127"),
-                ("r", "ipv4.icmp_msgs_per_sec", "0"),
-                ("r", "ipv4.icmp_msgs_burst", "0"),
-            )
-        ),
+        routed().having(sysctls=LIMIT_GLOBAL),
     ),
     *(_lost(version) for version in (4, 6)),
     *(_fits(version) for version in (4, 6)),
     *(_segments_fit(version) for version in (4, 6)),
     Scenario(
         "route-v4-udp-fragmented",
-        f"IPv4 datagrams of 1500 octets without DF onto a link with an MTU of {MTU}: made fragments of",
+        f"IPv4 datagrams of 1500 octets without DF onto a link with an MTU of {MTU}",
         routed(),
         Traffic("udp", "a", A[4], B[4], df=False, sink=True),
         None,

@@ -1,8 +1,8 @@
 """Scenarios with a VXLAN tunnel between r and b: routed into by r, or bridged to by r.
 
-``routed``: ``a -1500- r =vx0 1450= b``. Where the underlay has a route with a lower MTU than the tunnel
-believes, and the outer packets have DF (or are IPv6, which routers never fragment), it is the
-outer packets that die, on r itself, and r tells itself.
+``routed``: ``a -1500- r =vx0 1450= b``. Where the underlay has a route with a lower MTU than the
+tunnel believes, and the outer packets have DF (or are IPv6, which routers never fragment), it is
+the outer packets that die, on r itself, and r tells itself.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ VNI = 77
 
 
 def routed(under: int = 4, df: str | None = None, under_mtu: int | None = None) -> Topology:
-    """Return a router with a tunnel to b over that IP version, and the MTU of its route to the far end."""
+    """Return a router with a tunnel to b over that IP version, on a route with that MTU."""
     mtu = 1500 - OVERHEAD[under]
     lower = Route("r", B_UNDER[under], dev="ru", mtu=under_mtu)
     return Topology(
@@ -55,7 +55,10 @@ def bridged(under: int = 4, df: str | None = None, under_mtu: int | None = None)
     mtu = 1500 - OVERHEAD[under]
     lower = Route("r", B_UNDER[under], dev="ru", mtu=under_mtu)
     return Topology(
-        veths=(Veth((Port("a", "a0", cidr(A_BRIDGED)), Port("r", "ra", bridge="br0"))), _underlay()),
+        veths=(
+            Veth((Port("a", "a0", cidr(A_BRIDGED)), Port("r", "ra", bridge="br0"))),
+            _underlay(),
+        ),
         tunnels=(
             Tunnel(
                 "vxlan",
@@ -157,7 +160,7 @@ def _bridged(under: int, version: int, what: str) -> Scenario:
 def _fits(version: int) -> Scenario:
     return Scenario(
         f"vxlan-v{version}-udp-fits",
-        f"IPv{version} datagrams of exactly 1450 octets into a tunnel with that MTU: nothing is dropped",
+        f"IPv{version} datagrams of exactly 1450 octets into a tunnel with that MTU",
         routed(),
         Traffic("udp", "a", A[version], B_INNER[version], length=1450, sink=True),
         None,
@@ -176,11 +179,11 @@ SCENARIOS = (
     *(_outer(under, version, "echo", local=True) for under in (4, 6) for version in (4, 6)),
     Scenario(
         "vxlan-v6-udp-learned",
-        "IPv6 datagrams after one that taught the router that the tunnel takes no more than 1300 octets",
+        "IPv6 datagrams after one that taught the router a path MTU of 1300",
         routed(4, None, 1350),
+        # The first goes through as two outer fragments and leaves an exception, at which
+        # ip6_forward does not look, but ip6_fragment does.
         Traffic("udp", "a", A[6], B_INNER[6], length=LENGTH, count=COUNT + 1, sink=True),
-        # The first goes through as two outer fragments and leaves an exception. ip6_forward does not look
-        # at exceptions; ip6_fragment does.
         Expected("ip6_fragment", "told", 1300, "vx0", tunnel="vx0"),
         (
             Evidence("r", "Ip6FragFails", COUNT),
@@ -190,11 +193,16 @@ SCENARIOS = (
             heard(6),
         ),
     ),
-    *(_bridged(under, version, what) for under in (4, 6) for what in ("udp", "echo") for version in (4, 6)),
+    *(
+        _bridged(under, version, what)
+        for under in (4, 6)
+        for what in ("udp", "echo")
+        for version in (4, 6)
+    ),
     *(_bridged(4, version, "tcp") for version in (4, 6)),
     Scenario(
         "vxlan-df-bridge-v6-below-minimum",
-        "IPv6 datagrams bridged to a tunnel that takes less than 1280 octets: the outer packets die",
+        "IPv6 datagrams bridged to a tunnel that takes less than 1280 octets",
         bridged(4, "set", UNDER_MTU),
         Traffic("udp", "a", A_BRIDGED[6], B_INNER[6], length=LENGTH),
         Expected("ip_fragment", "told", UNDER_MTU, "ru", tunnel="vx0", outer=True),
@@ -208,7 +216,7 @@ SCENARIOS = (
     *(_fits(version) for version in (4, 6)),
     Scenario(
         "vxlan-v4-udp-fragmented",
-        "IPv4 datagrams in a tunnel without DF over a route with a low MTU: outer fragments, no drops",
+        "IPv4 datagrams in a tunnel without DF over a route with a low MTU",
         routed(4, None, UNDER_MTU),
         Traffic("udp", "a", A[4], B_INNER[4], length=LENGTH, sink=True),
         None,

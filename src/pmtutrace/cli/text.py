@@ -1,0 +1,89 @@
+"""Events as lines for people: aligned, one a line, under 100 columns with IPv4."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from pmtutrace.events import Drop, IcmpLost, TunnelChange
+from pmtutrace.jsonl import protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pmtutrace.events import Event, Flow
+
+HEADER = f"{'TIME':15} {'NETNS':10} {'DEV':8} {'LEN':>5} {'MTU':>5} {'VERDICT':10} FLOW, SITE"
+
+
+def clock(ns: int) -> str:
+    """Return the local time of day with microseconds."""
+    whole = time.strftime("%H:%M:%S", time.localtime(ns // 1_000_000_000))
+    return f"{whole}.{ns % 1_000_000_000 // 1000:06d}"
+
+
+def endpoint(address: str, port: int | None) -> str:
+    """Return address and port as tcpdump writes them for IPv4, in brackets for IPv6."""
+    if port is None:
+        return address
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def flow(value: Flow) -> str:
+    """Return a flow: protocol, source > destination."""
+    if value.proto in (1, 58) and value.sport is not None:
+        return f"{protocol(value.proto)} {value.saddr} > {value.daddr} id {value.sport}"
+    source, target = endpoint(value.saddr, value.sport), endpoint(value.daddr, value.dport)
+    return f"{protocol(value.proto)} {source} > {target}"
+
+
+def line(event: Event, names: Mapping[int, str]) -> str:
+    """Return the line of an event."""
+    netns = str(names.get(event.netns, event.netns))
+    match event:
+        case Drop():
+            return _drop(event, netns)
+        case IcmpLost():
+            cut = f"{clock(event.ts)} {netns:10} {'':8} {'':5} {event.mtu:>5} {'icmp_lost':10}"
+            why = f" ({event.reason})" if event.reason else ""
+            return f"{cut} message to {event.to} about {flow(event.flow)}, {event.site}{why}"
+        case TunnelChange():
+            mtu = "" if event.mtu is None else event.mtu
+            cut = f"{clock(event.ts)} {netns:10} {event.name:8} {'':5} {mtu:>5} {'tunnel':10}"
+            return f"{cut} {event.type} {event.what}"
+
+
+def _drop(event: Drop, netns: str) -> str:
+    told = event.verdict if len(event.verdict) <= 10 else event.verdict.replace("_attempted", "")
+    cause = f" ({event.cause})" if event.cause else ""
+    more = f" ×{event.count}" if event.count > 1 else ""  # noqa: RUF001 -- times
+    tunnel = ""
+    if event.outer:
+        name = f"{event.tunnel.name} " if event.tunnel else ""
+        tunnel = f" in {name}{event.outer.saddr} > {event.outer.daddr}"
+    return (
+        f"{clock(event.ts)} {netns:10} {event.dev:8} {event.length:>5} {event.mtu:>5} {told:10} "
+        f"{flow(event.flow)}{tunnel}, {event.site}{cause}{more}"
+    )
+
+
+def summary(totals: Mapping[str, Any]) -> list[str]:
+    """Return the closing lines: drops by verdict and cause, and what was lost on the way."""
+    parts = [f"{number} {verdict}" for verdict, number in totals["verdicts"].items()]
+    tail = f": {', '.join(parts)}" if parts else ""
+    lines = [f"{totals['drops']} oversize packets dropped in {totals['seconds']:.1f} s{tail}"]
+    for cause, number in totals["causes"].items():
+        lines.append(f"  {number} suppressed: {cause}")
+    lost = {kind: number for kind, number in totals["losses"].items() if number}
+    for kind, number in lost.items():
+        lines.append(f"  {number} × {LOSSES.get(kind, kind)}")  # noqa: RUF001 -- times
+    return lines
+
+
+LOSSES = {
+    "ring_full": "an event was not shown because the ring was full; its packets are counted",
+    "counters_full": "a packet was counted without its flow because the table was full",
+    "news_full": "a message could not be remembered; a verdict may be wrong",
+    "nested": "too many levels of interrupts at once: a packet was not looked at",
+    "recursion": "the kernel skipped a run inside a run: a packet may not have been looked at",
+}

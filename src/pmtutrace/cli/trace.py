@@ -1,0 +1,185 @@
+"""The verb `trace`: a line for each oversize packet, as it is dropped."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pmtutrace.cli import text
+from pmtutrace.cli.signals import on_interrupt
+
+if TYPE_CHECKING:
+    from pmtutrace.events import Event
+    from pmtutrace.tracing.filters import Filter
+    from pmtutrace.tracing.tracer import Tracer
+
+VERDICTS = ("told", "suppressed", "lost", "never_attempted", "local")
+FAILED_ON, LOST_DATA = 3, 4
+
+
+class Lines:
+    """Writes events as they come, as text or JSON, and the summary at the end."""
+
+    def __init__(self, wanted: Filter, *, as_json: bool, most: int | None) -> None:
+        self.shown = 0
+        self._wanted = wanted
+        self._as_json = as_json
+        self._most = most
+        self._names: dict[int, str] = {}
+
+    def begin(self) -> None:
+        """Write the header of the table."""
+        if not self._as_json:
+            click.echo(text.HEADER)
+            sys.stdout.flush()
+
+    def take(self, event: Event) -> bool:
+        """Write an event if it is wanted; False once enough were written."""
+        self._wanted.learn(event)
+        if self._wanted.matches(event):
+            self.shown += 1
+            self._write(event)
+        return self._most is None or self.shown < self._most
+
+    def _write(self, event: Event) -> None:
+        from pmtutrace import jsonl
+        from pmtutrace.kernel import netns
+
+        if event.netns not in self._names:
+            # What has no name is shown as its inode; it may get one later, so it is asked again.
+            self._names.update(netns.names())
+        if self._as_json:
+            click.echo(json.dumps(jsonl.event(event, self._names), ensure_ascii=False))
+        else:
+            click.echo(text.line(event, self._names))
+        sys.stdout.flush()
+
+    def end(self, totals: dict[str, Any]) -> None:
+        """Write the summary: JSON belongs to the data, sentences do not."""
+        if self._as_json:
+            click.echo(json.dumps(totals))
+            sys.stdout.flush()
+            return
+        for line in text.summary(totals):
+            click.echo(line, err=True)
+
+
+@click.command(short_help="Show oversize packets as they are dropped.")
+@click.option("-i", "--interface", metavar="IFACE", help="Only drops on this device.")
+@click.option("-4", "family", flag_value=4, type=int, help="Only IPv4.")
+@click.option("-6", "family", flag_value=6, type=int, help="Only IPv6.")
+@click.option("--netns", metavar="NAME", multiple=True, help="Only this namespace (repeatable).")
+@click.option("--site", metavar="FUNC", multiple=True, help="Only this kernel function.")
+@click.option("--verdict", type=click.Choice(VERDICTS), multiple=True, help="Only this verdict.")
+@click.option("--host", metavar="ADDR", multiple=True, help="Only to or from this address or prefix.")
+@click.option("--tunnel", metavar="NAME", help="Only in this tunnel.")
+@click.option("-c", "--count", type=click.IntRange(1), help="Exit after COUNT lines.")
+@click.option(
+    "-d", "--duration", type=click.FloatRange(0, min_open=True), help="Exit after DURATION seconds."
+)
+@click.option(
+    "--rate",
+    type=click.IntRange(1),
+    default=10,
+    show_default=True,
+    help="Lines per flow and second. All drops are counted all the same.",
+)
+@click.option("--all", "every", is_flag=True, help="A line for every drop.")
+@click.option("-j", "--json", "as_json", is_flag=True, help="JSON lines.")
+@click.option("--ready-file", type=click.Path(path_type=Path), help="Written once all is attached.")
+@click.option("--btf", type=click.Path(path_type=Path), help="BTF of this kernel, if it has none.")
+@click.option(
+    "--image", type=click.Path(path_type=Path), help="Tracer image from `pmtutrace compile`."
+)
+@click.option(
+    "--fail-on",
+    type=click.Choice(("drop", *VERDICTS)),
+    multiple=True,
+    help="Exit 3 if there was one.",
+)
+@click.option("--strict", is_flag=True, help="Exit 4 if anything was lost.")
+def trace(**options: Any) -> int:  # noqa: ANN401 -- whatever the options above give
+    """Show every oversize packet that this host drops, and whether its sender was told.
+
+    \b
+    pmtutrace                                everything, until ^C
+    pmtutrace -i gre1 --verdict suppressed   one tunnel, silent drops only
+    pmtutrace -j -d 60 --netns edge          JSON lines for a minute
+    """
+    from pmtutrace.kernel import netns
+    from pmtutrace.tracing import devices
+    from pmtutrace.tracing.tracer import Settings, Tracer
+
+    spaces = {netns.inum(name) for name in options["netns"]} or None
+    if options["interface"]:
+        devices.require(options["interface"], spaces)
+    wanted = _filter(options)
+    settings = Settings(
+        netns=spaces,
+        rate=options["rate"],
+        every=options["every"],
+        btf=options["btf"],
+        image_file=options["image"],
+    )
+    lines = Lines(wanted, as_json=options["as_json"], most=options["count"])
+    with Tracer(settings) as tracer, on_interrupt(tracer.stop):
+        began = time.monotonic()
+        if options["ready_file"]:
+            options["ready_file"].write_text("ready\n")
+        _follow(tracer, lines, options["duration"])
+        return _close(tracer, wanted, lines, options, time.monotonic() - began)
+
+
+def _filter(options: dict[str, Any]) -> Filter:
+    from pmtutrace.errors import UsageError
+    from pmtutrace.kernel import sites
+    from pmtutrace.tracing.filters import Filter, network
+
+    for name in options["site"]:
+        if name not in sites.NUMBERS:
+            raise UsageError(f"{name!r} is no site", f"sites are {', '.join(sites.NUMBERS)}")
+    return Filter(
+        interface=options["interface"],
+        family=options["family"],
+        sites=frozenset(options["site"]),
+        verdicts=frozenset(options["verdict"]),
+        hosts=tuple(network(host) for host in options["host"]),
+        tunnel=options["tunnel"],
+    )
+
+
+def _follow(tracer: Tracer, lines: Lines, duration: float | None) -> None:
+    from pmtutrace.tunnels.inventory import Inventory
+
+    inventory = Inventory()
+    inventory.start()
+    tracer.use(inventory)
+    lines.begin()
+    for event in tracer.events(duration):
+        if not lines.take(event):
+            return
+
+
+def _close(
+    tracer: Tracer, wanted: Filter, lines: Lines, options: dict[str, Any], seconds: float
+) -> int:
+    from pmtutrace.tracing.summary import summarize
+
+    # What is still in the ring teaches the filter its places; it is counted, but not shown.
+    for event in tracer.poll():
+        wanted.learn(event)
+    losses = tracer.losses()
+    totals = summarize(
+        tracer.counters(), losses, wanted=wanted, seconds=seconds, streamed=lines.shown
+    )
+    lines.end(totals)
+    if options["strict"] and any(losses.values()):
+        return LOST_DATA
+    matched = totals["drops"] if "drop" in options["fail_on"] else 0
+    matched += sum(totals["verdicts"].get(word, 0) for word in options["fail_on"])
+    return FAILED_ON if matched else 0

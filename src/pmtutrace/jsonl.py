@@ -1,0 +1,115 @@
+"""The JSON form of events and of the summary: the public interface, described in docs/events.md."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from pmtutrace.events import Drop, IcmpLost, TunnelChange
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pmtutrace.events import Event, Flow, Outer, TunnelRef
+
+SCHEMA = 1
+
+# IANA protocol numbers that people know by name, spelled as nft and iproute2 do.
+PROTOCOLS = {
+    1: "icmp",
+    4: "ipip",
+    6: "tcp",
+    17: "udp",
+    33: "dccp",
+    41: "ipv6",
+    47: "gre",
+    50: "esp",
+    51: "ah",
+    58: "icmpv6",
+    115: "l2tp",
+    132: "sctp",
+    136: "udplite",
+}
+
+
+def timestamp(ns: int) -> str:
+    """Return nanoseconds since the Unix epoch as ISO 8601 in UTC with microseconds."""
+    moment = datetime.fromtimestamp(ns // 1_000_000_000, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{ns % 1_000_000_000 // 1000:06d}Z"
+
+
+def protocol(number: int) -> str | int:
+    """Return a protocol by name, else its number."""
+    return PROTOCOLS.get(number, number)
+
+
+def flow(value: Flow) -> dict[str, Any]:
+    """Return a flow as an object."""
+    return {
+        "saddr": value.saddr,
+        "daddr": value.daddr,
+        "proto": protocol(value.proto),
+        "sport": value.sport,
+        "dport": value.dport,
+    }
+
+
+def _outer(value: Outer | None) -> dict[str, Any] | None:
+    if value is None:
+        return None
+    return {"saddr": value.saddr, "daddr": value.daddr, "proto": protocol(value.proto)}
+
+
+def _tunnel(value: TunnelRef | None) -> dict[str, Any] | None:
+    return None if value is None else {"name": value.name, "type": value.type}
+
+
+def _head(kind: str, ts: int, netns: str | int | None) -> dict[str, Any]:
+    return {"type": kind, "ts": timestamp(ts), "schema": SCHEMA, "netns": netns}
+
+
+def event(value: Event, names: Mapping[int, str]) -> dict[str, Any]:
+    """Return an event as an object.
+
+    Args:
+        value: the event.
+        names: network namespaces by inode; one without a name is given as its inode.
+    """
+    netns = names.get(value.netns, value.netns)
+    match value:
+        case Drop():
+            return _head("drop", value.ts, netns) | {
+                "site": value.site,
+                "location": value.location,
+                "reason": value.reason,
+                "verdict": value.verdict,
+                "cause": value.cause,
+                "len": value.length,
+                "mtu": value.mtu,
+                "gso": value.gso,
+                "df": value.df,
+                "family": value.family,
+                "dev": value.dev,
+                "indev": value.indev or None,
+                "tunnel": _tunnel(value.tunnel),
+                "flow": flow(value.flow),
+                "outer": _outer(value.outer),
+                "count": value.count,
+            }
+        case IcmpLost():
+            return _head("icmp_lost", value.ts, netns) | {
+                "site": value.site,
+                "location": value.location,
+                "reason": value.reason,
+                "family": value.family,
+                "to": value.to,
+                "mtu": value.mtu,
+                "quoted": flow(value.flow),
+            }
+        case TunnelChange():
+            return _head("tunnel", value.ts, netns) | {
+                "change": value.what,
+                "name": value.name,
+                "kind": value.type,
+                "mtu": value.mtu,
+            }

@@ -1,0 +1,159 @@
+"""Wire up the nodes of a topology over rtnetlink: devices, addresses, neighbours, routes, filters.
+
+``routes`` is, throughout, one pyroute2 socket per node, opened inside its namespace.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import shutil
+import subprocess
+import time
+from ipaddress import ip_interface
+from typing import TYPE_CHECKING, Any
+
+from pmtutrace.errors import LabError, NotSupported
+from pmtutrace.kernel import netns
+from pmtutrace.lab import devices
+from pmtutrace.lab.topology import Port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from pmtutrace.lab.topology import Topology
+
+    Routes = Mapping[str, Any]
+
+READY_S = 10.0
+NOARP, MULTICAST, UP = 0x80, 0x1000, 0x1  # IFF_*
+NODAD = 0x02  # IFA_F_NODAD
+PERMANENT = 0x80  # NUD_PERMANENT
+OPERATIONAL = ("UP", "UNKNOWN")
+
+
+def links(topology: Topology, names: Mapping[str, str], routes: Routes) -> dict[Port, str]:
+    """Make all devices and bring them up; return the link-layer addresses of those with one."""
+    macs = {port: f"02:00:00:00:00:{number:02x}" for number, port in enumerate(topology.ports, 1)}
+    for bridge in topology.bridges:
+        routes[bridge.node].link(
+            "add",
+            kind="bridge",
+            ifname=bridge.dev,
+            br_mcast_snooping=0,
+            br_forward_delay=0,
+            br_stp_state=0,
+        )
+        _up(routes[bridge.node], Port(bridge.node, bridge.dev, mtu=None))
+    for veth in topology.veths:
+        left, right = veth.ends
+        peer = {"ifname": right.dev, "address": macs[right], "net_ns_fd": names[right.node]}
+        routes[left.node].link("add", kind="veth", ifname=left.dev, address=macs[left], peer=peer)
+        for port in veth.ends:
+            _up(routes[port.node], port)
+    for tunnel in topology.tunnels:
+        ethernet = devices.declared(tunnel).ethernet
+        for port, local, remote in zip(
+            tunnel.ends, tunnel.endpoints, tunnel.endpoints[::-1], strict=True
+        ):
+            attributes = devices.attributes(tunnel, local, remote)
+            if ethernet:
+                attributes["address"] = macs[port]
+            else:
+                del macs[port]
+            routes[port.node].link("add", ifname=port.dev, **attributes)
+            _up(routes[port.node], port)
+    return macs
+
+
+def _up(route: Any, port: Port) -> None:  # noqa: ANN401 -- pyroute2 has no types
+    """Bring a device up, silent: no ARP, neighbour discovery or multicast listener reports."""
+    wanted: dict[str, object] = {"flags": NOARP | UP, "change": NOARP | MULTICAST | UP}
+    if port.mtu is not None:
+        wanted["mtu"] = port.mtu
+    if port.bridge is not None:
+        wanted["master"] = index(route, port.bridge)
+    route.link("set", index=index(route, port.dev), **wanted)
+
+
+def addresses(topology: Topology, routes: Routes, macs: Mapping[Port, str]) -> None:
+    """Set addresses, and tell everybody in a subnet about everybody else."""
+    for port in topology.ports:
+        for address in port.addresses:
+            own = ip_interface(address)
+            routes[port.node].addr(
+                "add",
+                index=index(routes[port.node], port.dev),
+                address=str(own.ip),
+                prefixlen=own.network.prefixlen,
+                flags=NODAD if own.version == 6 else 0,
+            )
+    for port, other in itertools.permutations(macs, 2):
+        for mine, theirs in itertools.product(
+            map(ip_interface, port.addresses), map(ip_interface, other.addresses)
+        ):
+            if mine.network == theirs.network:
+                routes[port.node].neigh(
+                    "replace",
+                    dst=str(theirs.ip),
+                    lladdr=macs[other],
+                    ifindex=index(routes[port.node], port.dev),
+                    state=PERMANENT,
+                )
+
+
+def ways(topology: Topology, routes: Routes) -> None:
+    """Add the routes."""
+    for declared in topology.routes:
+        route = routes[declared.node]
+        chosen: dict[str, object] = {"dst": declared.to}
+        if declared.via:
+            chosen["gateway"] = declared.via
+        if declared.dev:
+            chosen["oif"] = index(route, declared.dev)
+        if declared.mtu:
+            chosen["metrics"] = {"mtu": declared.mtu}
+        route.route("add", **chosen)
+
+
+def load_filter(name: str, script: str) -> None:
+    """Load nftables rules in a namespace."""
+    if shutil.which("nft") is None:
+        raise NotSupported("nft is not installed", "install the package nftables")
+    for command, said, error in (
+        (["nft", "list", "tables"], "this kernel has no nftables", NotSupported),
+        (["nft", "--file", "-"], "nft refused the rules of a scenario", LabError),
+    ):
+        run = functools.partial(
+            subprocess.run, command, input=script, text=True, capture_output=True, check=False
+        )
+        done = netns.run_in(name, run)
+        if done.returncode:
+            raise error(f"{said}: {done.stderr.strip().splitlines()[0]}")
+
+
+def wait_until_up(topology: Topology, routes: Routes) -> None:
+    """Wait until every device can send: a kernel worker tells of carrier and attaches qdiscs."""
+    wanted = {(port.node, port.dev) for port in topology.ports}
+    wanted |= {(bridge.node, bridge.dev) for bridge in topology.bridges}
+    end = time.monotonic() + READY_S
+    while wanted:
+        for node in {node for node, _ in wanted}:
+            wanted -= {(node, dev) for dev in _working(routes[node])}
+        if time.monotonic() > end:
+            late = ", ".join(f"{dev} of {node}" for node, dev in sorted(wanted))
+            raise LabError(f"not up after {READY_S:g} s: {late}")
+
+
+def _working(route: Any) -> Iterator[str]:  # noqa: ANN401
+    for link in route.get_links():
+        if link.get_attr("IFLA_OPERSTATE") in OPERATIONAL and link.get_attr("IFLA_QDISC") != "noop":
+            yield link.get_attr("IFLA_IFNAME")
+
+
+def index(route: Any, dev: str) -> int:  # noqa: ANN401
+    """Return the ifindex of a device."""
+    found = route.link_lookup(ifname=dev)
+    if not found:
+        raise LabError(f"the device {dev} of the lab is missing")
+    return int(found[0])

@@ -1,0 +1,106 @@
+"""Which events and counters somebody wants to see: the same answer for both.
+
+A filter looks only at what a counter's key holds, so that the summary, which is taken from the
+counters, says exactly how many drops the lines are a sample of.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pmtutrace.errors import UsageError
+from pmtutrace.events import CounterKey, Drop, IcmpLost, TunnelChange
+
+if TYPE_CHECKING:
+    from pmtutrace.events import Event, Flow, TunnelRef
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+# Where a drop happened: namespace inode, ifindex, outer endpoints as text.
+Place = tuple[int, int, str]
+
+
+def network(text: str) -> Network:
+    """Read an address or prefix; raise UsageError where it is neither."""
+    try:
+        return ipaddress.ip_network(text, strict=False)
+    except ValueError as error:
+        raise UsageError(
+            f"{text!r} is not an address or prefix", "give one like 192.0.2.7 or 2001:db8::/32"
+        ) from error
+
+
+def place(key: CounterKey | Drop) -> Place:
+    """Return where a drop happened, as far as that decides which tunnel it is in."""
+    outer = f"{key.outer.saddr} {key.outer.daddr}" if key.outer else ""
+    return key.netns, key.ifindex, outer
+
+
+@dataclass(slots=True)
+class Filter:
+    """What to show. None and empty mean everything.
+
+    ``devices`` and ``tunnels`` say which device and which tunnel a place is; they are learned from
+    events, and every key has had an event before it is asked for.
+    """
+
+    interface: str | None = None
+    family: int | None = None
+    sites: frozenset[str] = frozenset()
+    verdicts: frozenset[str] = frozenset()
+    hosts: tuple[Network, ...] = ()
+    tunnel: str | None = None
+    devices: dict[tuple[int, int], str] = field(default_factory=dict)
+    tunnels: dict[Place, str] = field(default_factory=dict)
+
+    def learn(self, event: Event) -> None:
+        """Take in what an event says about its place."""
+        if isinstance(event, Drop):
+            self.devices[event.netns, event.ifindex] = event.dev
+            if event.tunnel is not None:
+                self.tunnels[place(event)] = event.tunnel.name
+
+    def matches(self, event: Event) -> bool:
+        """Say whether to show an event."""
+        match event:
+            case Drop():
+                return (
+                    self._device(event.dev)
+                    and self._tunnel(event.tunnel)
+                    and self._rest(event.family, event.site, event.verdict, event.flow)
+                )
+            case IcmpLost():
+                only_drops = self.interface or self.tunnel or self.verdicts - {"lost"}
+                return not only_drops and self._rest(event.family, event.site, "lost", event.flow)
+            case TunnelChange():
+                return self.tunnel in (None, event.name) and not (self.sites or self.verdicts)
+
+    def counts(self, key: CounterKey) -> bool:
+        """Say whether a counter belongs to what is shown."""
+        device = self.devices.get((key.netns, key.ifindex))
+        if self.interface is not None and device != self.interface:
+            return False
+        if self.tunnel is not None and self.tunnels.get(place(key)) != self.tunnel:
+            return False
+        return self._rest(key.family, key.site, key.verdict, key.flow)
+
+    def _device(self, name: str) -> bool:
+        return self.interface in (None, name)
+
+    def _tunnel(self, tunnel: TunnelRef | None) -> bool:
+        return self.tunnel is None or (tunnel is not None and tunnel.name == self.tunnel)
+
+    def _rest(self, family: int, site: str, verdict: str, flow: Flow) -> bool:
+        return (
+            self.family in (None, family)
+            and (not self.sites or site in self.sites)
+            and (not self.verdicts or verdict in self.verdicts)
+            and (not self.hosts or self._host(flow))
+        )
+
+    def _host(self, flow: Flow) -> bool:
+        if not flow.saddr:
+            return False
+        ends = (ipaddress.ip_address(flow.saddr), ipaddress.ip_address(flow.daddr))
+        return any(end in net for net in self.hosts for end in ends)
