@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /* Counting, which is exact, and streaming, which is a sample of known rate. */
 
-#define NSEC_PER_SEC 1000000000ULL
 
 static __always_inline void lose(int kind)
 {
@@ -12,16 +11,19 @@ static __always_inline void lose(int kind)
 }
 
 /* The counter of this key on this CPU. If the table is full, the one that
- * takes in all the rest with the same verdict and cause. */
-static __always_inline struct flow_count *counter_of(struct flow_key *key)
+ * takes in all the rest with the same verdict and cause. *first says that
+ * nobody has counted this key before. */
+static __always_inline struct flow_count *counter_of(struct flow_key *key,
+						     bool *first)
 {
 	struct flow_count *count = counts.lookup(key);
 	struct flow_count zero = {};
 	int rest;
 
+	*first = false;
 	if (count)
 		return count;
-	counts.insert(key, &zero);
+	*first = !counts.insert(key, &zero);
 	count = counts.lookup(key);
 	if (count)
 		return count;
@@ -30,81 +32,79 @@ static __always_inline struct flow_count *counter_of(struct flow_key *key)
 	return overflow.lookup(&rest);
 }
 
-/* Ask, on behalf of all CPUs, whether this key may stream one more event. */
-static __always_inline bool admit(struct flow_key *key, struct flow_count *count,
-				  __u64 now, __u32 mtu, __u32 rate)
+/*
+ * One CPU at a time streams for a key, so that the rate holds for all of them
+ * together; where it was silent for a second, another takes over. Keys may
+ * share a turn: that makes events fewer, never more.
+ */
+static __always_inline bool has_turn(struct config *cfg, struct flow_key *key,
+				     __u64 now)
 {
-	struct gate *gate = gates.lookup(key);
-	struct gate fresh = { .window_ns = now, .in_window = 1, .mtu = mtu };
-	__u32 before;
+	__u64 cpu = bpf_get_smp_processor_id() + 1;
+	const __u32 *saddr = (const __u32 *)key->saddr;
+	const __u32 *daddr = (const __u32 *)key->daddr;
+	__u32 mix = saddr[3] ^ daddr[3] ^ saddr[1] ^ daddr[1] ^ key->netns ^
+		    key->be_sport ^ key->be_dport << 16;
+	int number = (mix * 0x9e3779b1u) >> 18;
+	struct turn *turn = turns.lookup(&number);
 
-	if (!gate) {
-		gates.update(key, &fresh);
+	if (!turn)
 		return true;
-	}
-	before = gate->mtu;
-	gate->mtu = mtu;
-	if (before != mtu)
-		return true;
-	if (now - gate->window_ns >= NSEC_PER_SEC) {
-		gate->in_window = 1;
-		gate->window_ns = now;
-		return true;
-	}
-	if (gate->in_window < rate) {
-		__sync_fetch_and_add(&gate->in_window, 1);
-		return true;
-	}
-	/* This CPU need not ask again before the window ends. */
-	count->window_ns = gate->window_ns;
-	count->in_window = rate;
-	return false;
+	if (turn->cpu != cpu && turn->cpu && now - turn->since < cfg->second)
+		return false;
+	turn->cpu = cpu;
+	turn->since = now;
+	return true;
 }
 
 static __always_inline bool is_due(struct config *cfg, struct flow_key *key,
 				   struct flow_count *count, __u64 now,
 				   __u32 mtu)
 {
-	if (cfg->every)
-		return true;
-	if (now - count->window_ns >= NSEC_PER_SEC) {
-		count->window_ns = now;
+	if (now - count->window >= cfg->second) {
+		count->window = now;
 		count->in_window = 0;
 	}
-	if (count->in_window >= cfg->rate && count->mtu == mtu)
+	/* A change of MTU is always worth an event. */
+	if (count->mtu && count->mtu != mtu)
+		return true;
+	if (count->in_window >= cfg->rate || !has_turn(cfg, key, now))
 		return false;
 	count->in_window++;
-	return admit(key, count, now, mtu, cfg->rate);
+	return true;
 }
 
 /* One more packet for this key. The additions are atomic because an interrupt
  * may count for the same key while a process context is at it. Return the
  * counter if an event is to be streamed. */
 static __always_inline struct flow_count *
-count_packet(struct config *cfg, struct flow_key *key, __u64 now,
-	     __u32 length, __u32 mtu)
+count_packet(struct config *cfg, struct flow_key *key, __u32 length, __u32 mtu)
 {
-	struct flow_count *count = counter_of(key);
-	bool due;
+	bool first, due;
+	struct flow_count *count = counter_of(key, &first);
+	__u64 now = bpf_jiffies64(); /* costs nothing, reading a clock does */
 
 	if (!count)
 		return 0;
 	__sync_fetch_and_add(&count->packets, 1);
 	__sync_fetch_and_add(&count->bytes, length);
-	if (!count->first_ns)
-		count->first_ns = now;
-	count->last_ns = now;
+	if (!count->first)
+		count->first = now;
+	count->last = now;
 	if (length > count->max_length)
 		count->max_length = length;
-	due = is_due(cfg, key, count, now, mtu);
+	due = is_due(cfg, key, count, now, mtu) || first || cfg->every;
 	count->mtu = mtu;
 	return due ? count : 0;
 }
 
+/* What follows the end of a name is left for the reader to cut off. */
 static __always_inline void copy_name(__u8 *to, struct net_device *dev)
 {
 	if (dev)
-		bpf_probe_read_kernel_str(to, 16, &dev->name);
+		load_kernel(to, 16, &dev->name);
+	else
+		__builtin_memset(to, 0, 16);
 }
 
 static __always_inline void copy_kind(__u8 *to, struct net_device *dev)
@@ -112,12 +112,14 @@ static __always_inline void copy_kind(__u8 *to, struct net_device *dev)
 	struct rtnl_link_ops *ops = dev ? READ(dev, rtnl_link_ops) : 0;
 
 	if (ops)
-		bpf_probe_read_kernel_str(to, 16, READ(ops, kind));
+		load_kernel(to, 16, READ(ops, kind));
+	else
+		__builtin_memset(to, 0, 16);
 }
 
-/* A zeroed event with room for everything, or 0 if the ring is full, which is
- * then counted. */
-static __always_inline struct event *reserve_event(__u32 type, __u64 now)
+/* An event whose fixed part is zero, or 0 if the ring is full, which is then
+ * counted. */
+static __always_inline struct event *reserve_event(__u32 type)
 {
 	struct event *event = ring.ringbuf_reserve(sizeof(struct event));
 
@@ -125,8 +127,8 @@ static __always_inline struct event *reserve_event(__u32 type, __u64 now)
 		lose(LOSS_RING_FULL);
 		return 0;
 	}
-	__builtin_memset(event, 0, sizeof(*event));
-	event->ts_ns = now;
+	__builtin_memset(event, 0, __builtin_offsetof(struct event, packet));
+	event->ts_ns = bpf_ktime_get_boot_ns();
 	event->type = type;
 	event->cpu = bpf_get_smp_processor_id();
 	return event;
@@ -139,12 +141,14 @@ static __always_inline void copy_packet(struct event *event,
 
 	if (size > limit)
 		size = limit;
-	if (size > sizeof(event->packet))
-		size = sizeof(event->packet);
-	/* Bounded once more in a form that every verifier understands. */
-	asm volatile("%0 &= 0xff" : "+r"(size));
-	if (size && size <= sizeof(event->packet) &&
-	    !bpf_probe_read_kernel(event->packet, size, p->head + p->at))
+	if (size >= sizeof(event->packet)) {
+		load_kernel(event->packet, sizeof(event->packet), p->head + p->at);
+		event->caplen = sizeof(event->packet);
+		return;
+	}
+	/* Bounded in a form that every verifier understands. */
+	asm volatile("%0 &= 0x7f" : "+r"(size));
+	if (size && !bpf_probe_read_kernel(event->packet, size, p->head + p->at))
 		event->caplen = size;
 }
 

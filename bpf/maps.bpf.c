@@ -23,13 +23,13 @@ BPF_TABLE("percpu_hash", struct flow_key, struct flow_count, counts, MAX_FLOWS);
 BPF_PERCPU_ARRAY(overflow, struct flow_count, 256);
 BPF_PERCPU_ARRAY(losses, __u64, 4);
 
-/* The part of the sampling that all CPUs share. */
-struct gate {
-	__u64 window_ns;
-	__u32 in_window;
-	__u32 mtu;
+/* Which CPU may stream for the keys that share a number. */
+struct turn {
+	__u64 since;
+	__u64 cpu;
 };
-BPF_TABLE("lru_hash", struct flow_key, struct gate, gates, 8192);
+#define TURNS 16384
+BPF_ARRAY(turns, struct turn, TURNS);
 BPF_RINGBUF_OUTPUT(ring, RING_PAGES);
 
 /*
@@ -37,7 +37,7 @@ BPF_RINGBUF_OUTPUT(ring, RING_PAGES);
  * kernel tries to send it until the packet itself is freed.
  */
 struct news {
-	__u64 ts_ns;
+	__u64 fingerprint;
 	__u64 location; /* where the message was freed */
 	__u64 outside;  /* the packet that was being told about before */
 	__u32 mtu;
@@ -45,8 +45,9 @@ struct news {
 	__u8 verdict;
 	__u8 padding;
 };
-/* By the address of the packet's skb. */
-BPF_HASH(news_of, __u64, struct news, 8192);
+/* By the address of the packet's skb. Entries are emptied, not deleted: the
+ * same addresses come again, and finding one is cheaper than making it. */
+BPF_TABLE("lru_hash", __u64, struct news, news_of, 16384);
 /* IPv6 where only the message itself can be seen: by what it quotes. */
 BPF_HASH(quoted_news, __u64, struct news, 8192);
 /* The packet that this context is telling about: see context_key(). */
@@ -69,7 +70,6 @@ struct refusal {
 	struct news news;
 	struct dst_entry *dst;
 	struct net_device *out;
-	__u64 now;
 	__u64 location;
 	__u32 reason;
 	__u32 mtu;

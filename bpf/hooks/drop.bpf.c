@@ -90,10 +90,11 @@ static __always_inline void take_news(struct sk_buff *skb, struct refusal *r,
 
 	r->known = 0;
 	r->news.mtu = 0;
-	if (news) {
+	if (news && news->verdict &&
+	    news->fingerprint == fingerprint(&r->packet)) {
 		r->news = *news;
 		r->known = 1;
-		news_of.delete(&key);
+		news->verdict = VERDICT_NONE;
 		return;
 	}
 	if (!r->ipv6 || cfg->attempt6 ||
@@ -113,7 +114,9 @@ static __always_inline bool is_emitting(void)
 	int zero = 0;
 	__u64 *skb = emitting.lookup(&zero);
 
-	return skb && *skb && news_of.lookup(skb);
+	struct news *news = skb ? news_of.lookup(skb) : 0;
+
+	return news && news->verdict;
 }
 
 static __always_inline void judge(struct sk_buff *skb, struct refusal *r,
@@ -144,6 +147,7 @@ static __always_inline void fill_drop(struct event *event, struct sk_buff *skb,
 
 	event->location = r->location;
 	event->reason = r->reason;
+	event->jiffies = bpf_jiffies64();
 	event->length = r->length;
 	event->mtu = r->mtu;
 	event->gso = gso_size(skb);
@@ -165,10 +169,10 @@ static __always_inline void report(struct sk_buff *skb, struct refusal *r,
 	struct event *event;
 	__u64 packets;
 
-	count = count_packet(cfg, &r->key, r->now, r->length, r->mtu);
+	count = count_packet(cfg, &r->key, r->length, r->mtu);
 	if (!count)
 		return;
-	event = reserve_event(EVENT_DROP, r->now);
+	event = reserve_event(EVENT_DROP);
 	if (!event)
 		return;
 	packets = count->packets;
@@ -229,10 +233,8 @@ static __always_inline void message_lost(struct config *cfg,
 		/* Is it the message about the packet in hand? It quotes it. */
 		news = news_of.lookup(slot);
 		told = (struct sk_buff *)*slot;
-		about.head = READ(told, head);
-		about.at = READ(told, network_header);
-		about.end = READ(told, tail);
-		if (news && !peek(&about, about.at, &whole, 20) &&
+		about = packet_of(told);
+		if (news && news->verdict && !peek(&about, about.at, &whole, 20) &&
 		    (ipv6 || whole.octets[0] >> 32 == quote.octets[0] >> 32) &&
 		    whole.octets[1] >> 32 == quote.octets[1] >> 32) {
 			news->verdict = VERDICT_LOST;
@@ -240,7 +242,7 @@ static __always_inline void message_lost(struct config *cfg,
 			news->reason = reason;
 		}
 	}
-	event = reserve_event(EVENT_ICMP_LOST, bpf_ktime_get_boot_ns());
+	event = reserve_event(EVENT_ICMP_LOST);
 	if (!event)
 		return;
 	dst = skb_dst(skb);
@@ -313,7 +315,6 @@ static __always_inline void freed(struct sk_buff *skb, struct refusal *r,
 	if (parse_flow(&r->cursor, &r->upper, &r->key))
 		return;
 	forget();
-	r->now = bpf_ktime_get_boot_ns();
 	report(skb, r, cfg);
 }
 

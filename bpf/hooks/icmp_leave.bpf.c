@@ -35,7 +35,6 @@ static __always_inline void note_quoted(const struct quote *quote,
 					__u16 reason)
 {
 	struct news news = {
-		.ts_ns = bpf_ktime_get_boot_ns(),
 		.verdict = verdict,
 		.location = location,
 		.reason = reason,
@@ -71,7 +70,6 @@ int neigh_event_send_done(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct neighbour *neigh = (struct neighbour *)ctx->args[0];
 	struct sk_buff *skb;
-	struct packet p;
 
 	if (!(int)ctx->args[1])
 		return 0;
@@ -79,10 +77,7 @@ int neigh_event_send_done(struct bpf_raw_tracepoint_args *ctx)
 	if ((void *)skb == (void *)&neigh->arp_queue || !skb ||
 	    READ(skb, protocol) != be16(ETH_P_IPV6))
 		return 0;
-	p.head = READ(skb, head);
-	p.at = READ(skb, network_header);
-	p.end = READ(skb, tail);
-	seen_leaving(p);
+	seen_leaving(packet_of(skb));
 	return 0;
 }
 #endif

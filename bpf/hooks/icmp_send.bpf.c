@@ -19,19 +19,36 @@ static __always_inline bool is_too_big(int family, int type, int code)
 			     type == ICMPV6_PKT_TOOBIG;
 }
 
+/* The entry of a packet, made if it is not there. */
+static __always_inline struct news *news_about(__u64 skb)
+{
+	struct news fresh = {}, *news = news_of.lookup(&skb);
+	struct packet p;
+
+	if (!news) {
+		news_of.update(&skb, &fresh);
+		news = news_of.lookup(&skb);
+		if (!news) {
+			lose(LOSS_NEWS_FULL);
+			return 0;
+		}
+	}
+	p = packet_of((struct sk_buff *)skb);
+	news->fingerprint = fingerprint(&p);
+	return news;
+}
+
 /* The kernel has begun to send: without more, the news was suppressed. */
 static __always_inline void begin(__u64 skb, __u32 mtu)
 {
 	__u64 context = context_key(), *outside = telling.lookup(&context);
-	struct news news = {
-		.ts_ns = bpf_ktime_get_boot_ns(),
-		.verdict = VERDICT_SUPPRESSED,
-		.mtu = mtu,
-		.outside = outside ? *outside : 0,
-	};
+	struct news *news = news_about(skb);
 
-	if (news_of.update(&skb, &news))
-		lose(LOSS_NEWS_FULL);
+	if (news) {
+		news->verdict = VERDICT_SUPPRESSED;
+		news->mtu = mtu;
+		news->outside = outside ? *outside : 0;
+	}
 	telling.update(&context, &skb);
 }
 
@@ -53,20 +70,18 @@ static __always_inline void end(void)
  * until that path ends, because bottom halves are off (icmp_xmit_lock). */
 static __always_inline void hand_over(__u64 skb)
 {
-	struct news fresh = { .verdict = VERDICT_TOLD }, *news;
+	struct news *news = news_about(skb);
 	int zero = 0;
 	__u64 *slot = emitting.lookup(&zero);
 
 	if (slot)
 		*slot = skb;
-	news = news_of.lookup(&skb);
-	if (news) {
-		news->verdict = VERDICT_TOLD;
+	if (!news)
 		return;
-	}
-	fresh.ts_ns = bpf_ktime_get_boot_ns();
-	if (news_of.update(&skb, &fresh))
-		lose(LOSS_NEWS_FULL);
+	/* Without an attempt seen before, what is there is about another packet. */
+	if (news->verdict != VERDICT_SUPPRESSED)
+		news->mtu = 0;
+	news->verdict = VERDICT_TOLD;
 }
 
 /* icmp_push_reply() sends echo replies too: only a struct icmp_bxm that begins

@@ -94,7 +94,6 @@ static __always_inline void turned(struct sk_buff *skb, struct refusal *r,
 		return;
 	r->location = 0;
 	r->reason = 0;
-	r->now = bpf_ktime_get_boot_ns();
 	report(skb, r, cfg);
 }
 

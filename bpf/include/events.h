@@ -97,15 +97,15 @@ struct flow_key {
 };
 _Static_assert(sizeof(struct flow_key) == 96, "flow_key");
 
-/* Times are CLOCK_BOOTTIME nanoseconds. streamed, window_ns and in_window
- * belong to the sampling of events and are of one CPU each. */
+/* Times are jiffies. streamed, window and in_window belong to the sampling of
+ * events and are of one CPU each. */
 struct flow_count {
 	__u64 packets;
 	__u64 bytes;
-	__u64 first_ns;
-	__u64 last_ns;
+	__u64 first;
+	__u64 last;
 	__u64 streamed;
-	__u64 window_ns;
+	__u64 window;
 	__u32 in_window;
 	__u32 mtu;
 	__u32 max_length;
@@ -113,8 +113,10 @@ struct flow_count {
 };
 _Static_assert(sizeof(struct flow_count) == 64, "flow_count");
 
+/* ts_ns is CLOCK_BOOTTIME; with jiffies it tells when counters were touched. */
 struct event {
 	__u64 ts_ns;
+	__u64 jiffies;
 	__u64 location;
 	__u64 count;
 	__u32 type;
@@ -132,7 +134,7 @@ struct event {
 	__u8 kind[16];
 	__u8 packet[128];
 };
-_Static_assert(sizeof(struct event) == 328, "event");
+_Static_assert(sizeof(struct event) == 336, "event");
 
 /* One contiguous piece of a kernel function in which packets are refused. */
 struct site_range {
@@ -162,7 +164,7 @@ struct config {
 	__u32 site_other;
 	__u32 site_tunnel_check;
 	__u32 caplen;
-	__u32 padding;
+	__u32 second; /* in jiffies */
 };
 _Static_assert(sizeof(struct config) == 40, "config");
 

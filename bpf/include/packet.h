@@ -44,7 +44,7 @@ static __always_inline int peek(const struct packet *p, __u32 at, void *to,
 {
 	if (at > p->end || size > p->end - at)
 		return -1;
-	return bpf_probe_read_kernel(to, size, p->head + at);
+	return load_kernel(to, size, p->head + at);
 }
 
 static __always_inline void map_ipv4(__u8 *to, __u32 be_address)

@@ -14,7 +14,7 @@ static __always_inline __u32 metric(unsigned long metrics, int which)
 	__u32 value = 0;
 
 	if (values)
-		bpf_probe_read_kernel(&value, sizeof(value), values + which - 1);
+		load_kernel(&value, sizeof(value), values + which - 1);
 	return value;
 }
 
@@ -180,6 +180,29 @@ static __always_inline enum cause why_not_ipv6(struct sk_buff *skb,
 	    (peek(p, up->at, &type, 1) || type < 128 || type == 137))
 		return CAUSE_ICMP_ERROR_INSIDE;
 	return limits_too_big(dev) ? CAUSE_UNKNOWN : CAUSE_NO_ROUTE_BACK;
+}
+
+/*
+ * What tells the packet at an address from another that gets the same address
+ * later: the first 8 octets of its IP header. Addresses are left out, since
+ * icmp_ndo_send() puts others in while it sends.
+ */
+static __always_inline __u64 fingerprint(const struct packet *p)
+{
+	__u64 octets = 0;
+
+	peek(p, p->at, &octets, sizeof(octets));
+	return octets;
+}
+
+static __always_inline struct packet packet_of(struct sk_buff *skb)
+{
+	struct packet p = {
+		.head = READ(skb, head),
+		.at = READ(skb, network_header),
+		.end = READ(skb, tail),
+	};
+	return p;
 }
 
 #endif

@@ -52,7 +52,7 @@ _BUILTIN = re.compile(r"__builtin_\w+|__int128|_Bool")
 
 def c_path(path: str) -> str:
     """Return a dotted path as it reads in the emitted types, where reserved words are renamed."""
-    return ".".join(f"{part}_" if _RESERVED.fullmatch(part) else part for part in path.split("."))
+    return re.sub(r"\w+", lambda word: _renamed(word[0]), path)
 
 
 def checked(btf: Btf, name: str) -> str:
@@ -64,7 +64,10 @@ def checked(btf: Btf, name: str) -> str:
 
 def c_name(btf: Btf, name: str) -> str:
     """Return a name as it reads in the emitted types; raise `UsageError` if it is none."""
-    name = checked(btf, name)
+    return _renamed(checked(btf, name))
+
+
+def _renamed(name: str) -> str:
     return f"{name}_" if _RESERVED.fullmatch(name) else name
 
 

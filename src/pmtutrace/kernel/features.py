@@ -41,11 +41,6 @@ def _tracing(attach_type: int, names: Mapping[str, int]) -> Support:
     return _loads(libbpf.PROG_TRACING, libbpf.Target(attach_type, min(names.values())))
 
 
-def tp_btf(tracepoints: Mapping[str, int]) -> Support:
-    """Say whether raw tracepoints can be attached with typed arguments."""
-    return _tracing(libbpf.TRACE_RAW_TP, tracepoints)
-
-
 def probe(
     tracepoints: Mapping[str, int], functions: Mapping[str, int], symbols: frozenset[str]
 ) -> Features:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+import struct
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from pmtutrace import paths
@@ -21,9 +22,18 @@ from pmtutrace.kernel.symbols import write_private
 from pmtutrace.layout import Layout
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
+    from pmtutrace.kernel.btf import Btf
+
 MAGIC = b"pmtutrace image 1\n"
+# In bytecode, a call of the helper of this number stands for the kfunc bpf_rdonly_cast.
+RDONLY_CAST = 0x7FFFFF01
+CALL = 0x85
+PSEUDO_KFUNC_CALL = 2
+INSTRUCTION = 8
+KFUNC = "bpf_rdonly_cast"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,21 +41,15 @@ class Options:
     """What an image can be built with.
 
     Args:
-        tp_btf: load tracepoint arguments directly instead of by helper calls (kernel 5.5).
+        plain: read kernel memory by helper calls only. Otherwise tracepoint arguments are loaded
+            directly (kernel 5.5), and any pointer where the kernel has bpf_rdonly_cast (6.2).
         flows: entries of the counter table; beyond them the overflow entry counts.
         ring_pages: size of the event ring in pages of 4 KiB, a power of two.
     """
 
-    tp_btf: bool = True
+    plain: bool = False
     flows: int = 65536
     ring_pages: int = 512
-
-    def defines(self) -> dict[str, str | int]:
-        """Return the macros for the compiler."""
-        out: dict[str, str | int] = {"MAX_FLOWS": self.flows, "RING_PAGES": self.ring_pages}
-        if self.tp_btf:
-            out["TP_BTF"] = 1
-        return out
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,15 +85,26 @@ class Image:
     reasons: dict[int, str]
     layout: Layout
 
+    def bytecode(self, program: Program, map_fds: Sequence[int]) -> bytes:
+        """Return a program's bytecode with the descriptors of maps and the kfunc's id filled in."""
+        code = bytearray(program.code)
+        for at, index in program.references:
+            struct.pack_into("<i", code, at + 4, map_fds[index])
+        for at in range(0, len(code), INSTRUCTION):
+            if code[at] == CALL and code[at + 4 : at + 8] == RDONLY_CAST.to_bytes(4, "little"):
+                code[at + 1] = PSEUDO_KFUNC_CALL << 4
+                struct.pack_into("<i", code, at + 4, self.functions[KFUNC])
+        return bytes(code)
+
     @property
     def tp_btf(self) -> bool:
         """Whether tracepoint programs are of type tp_btf."""
-        return bool(self.key["defines"].get("TP_BTF"))
+        return not self.key["options"]["plain"]
 
 
 def key_of(btf_sha256: str, options: Options) -> dict[str, Any]:
     """Return what an image depends on."""
-    return {"btf": btf_sha256, "sources": sources.digest(), "defines": options.defines()}
+    return {"btf": btf_sha256, "sources": sources.digest(), "options": asdict(options)}
 
 
 def build(btf_path: Path | None, options: Options) -> bytes:
@@ -101,9 +116,10 @@ def build(btf_path: Path | None, options: Options) -> bytes:
     btf = Btf.load(btf_path)
     wanted = headers.Wanted.read(sources.folder() / "kernel.toml")
     header = headers.cached(btf, wanted).read_text()
-    compiled = compiler.compile_sources(header, options.defines())
+    defines = _defines(btf, options)
+    compiled = compiler.compile_sources(header, defines)
     tracepoints = {name: btf.find((Kind.TYPEDEF,), f"btf_trace_{name}") for name in TRACEPOINTS}
-    functions = {name: btf.find((Kind.FUNC,), name) for name in FUNCTIONS}
+    functions = {name: btf.find((Kind.FUNC,), name) for name in (*FUNCTIONS, KFUNC)}
     reasons = btf.enum("skb_drop_reason") or {}
     return seal(
         {
@@ -118,6 +134,21 @@ def build(btf_path: Path | None, options: Options) -> bytes:
             "layout": sources.layout_source(),
         }
     )
+
+
+def _defines(btf: Btf, options: Options) -> dict[str, str | int]:
+    """Return the macros for the compiler: sizes, and what this kernel lets programs do."""
+    from pmtutrace.kernel.btf_records import Kind
+
+    out: dict[str, str | int] = {"MAX_FLOWS": options.flows, "RING_PAGES": options.ring_pages}
+    if options.plain:
+        return out
+    out["TP_BTF"] = 1
+    two_words = btf.find((Kind.STRUCT,), "timespec64")
+    if two_words and btf.find((Kind.FUNC,), KFUNC):
+        out["RDONLY_CAST"] = RDONLY_CAST
+        out["TYPEID_timespec64"] = two_words
+    return out
 
 
 def seal(content: dict[str, Any]) -> bytes:

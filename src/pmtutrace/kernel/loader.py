@@ -7,7 +7,6 @@ not hold is let go of as a whole.
 from __future__ import annotations
 
 import os
-import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -77,11 +76,9 @@ class Loader:
         key = (attachment.program, attachment.target)
         if key not in self._programs:
             program = self.image.programs[attachment.program]
-            code = bytearray(program.code)
-            for at, index in program.references:
-                struct.pack_into("<i", code, at + 4, self._map_list[index])
+            code = self.image.bytecode(program, self._map_list)
             kind, target = self._type(attachment)
-            self._programs[key] = libbpf.prog_load(kind, program.name, bytes(code), target)
+            self._programs[key] = libbpf.prog_load(kind, program.name, code, target)
         return self._programs[key]
 
     def _type(self, attachment: Attachment) -> tuple[int, libbpf.Target | None]:

@@ -18,7 +18,8 @@ class Expected:
 
     ``dev`` of ``node`` is the device that they were to leave by, ``tunnel`` the name of the tunnel
     that they were for. ``outer`` says that they had their outer header already: it is the outer
-    packet that died, and the flow is still that of the inner one.
+    packet that died, and the flow is still that of the inner one. ``blind`` says that on kernels
+    without kprobes nothing shows the cause, so that ``unknown`` is as good an answer.
     """
 
     site: str
@@ -30,6 +31,7 @@ class Expected:
     node: str = "r"
     tunnel: str | None = None
     outer: bool = False
+    blind: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pmtutrace.layout import Layout
+    from pmtutrace.tracing.clock import Ticks
 
 PORTS_SOURCE, PORTS_DESTINATION = 1, 2
 OVERFLOW = "overflow"
@@ -34,12 +35,12 @@ def name(octets: bytes) -> str:
 
 
 class Sums(NamedTuple):
-    """``struct flow_count`` over all CPUs; times are CLOCK_BOOTTIME nanoseconds."""
+    """``struct flow_count`` over all CPUs; times are jiffies."""
 
     packets: int
     bytes: int
-    first_ns: int
-    last_ns: int
+    first: int
+    last: int
     max_length: int
     mtu: int
 
@@ -105,12 +106,12 @@ class Decoder:
         ]
         if not rows:
             return Sums(0, 0, 0, 0, 0, 0)
-        latest = max(rows, key=lambda f: f["last_ns"])
+        latest = max(rows, key=lambda f: f["last"])
         return Sums(
             sum(f["packets"] for f in rows),
             sum(f["bytes"] for f in rows),
-            min(f["first_ns"] for f in rows),
-            latest["last_ns"],
+            min(f["first"] for f in rows),
+            latest["last"],
             max(f["max_length"] for f in rows),
             latest["mtu"],
         )
@@ -130,21 +131,21 @@ class Decoder:
         )
 
     def counters(
-        self, items: Iterable[tuple[bytes, bytes]], offset: int
+        self, items: Iterable[tuple[bytes, bytes]], clock: Ticks
     ) -> dict[CounterKey, Counter]:
         """Return counters by key. Keys that differ only in their tunnel id are added up.
 
         Args:
             items: key and per-CPU value of each entry.
-            offset: nanoseconds from CLOCK_BOOTTIME to the Unix epoch.
+            clock: turns jiffies into nanoseconds since the Unix epoch.
         """
         out: dict[CounterKey, Counter] = {}
         for key_octets, value in items:
-            add(out, self._decode_key(key_octets)[0], self.sums(value), offset)
+            add(out, self._decode_key(key_octets)[0], self.sums(value), clock)
         return out
 
 
-def add(to: dict[CounterKey, Counter], key: CounterKey, sums: Sums, offset: int) -> None:
+def add(to: dict[CounterKey, Counter], key: CounterKey, sums: Sums, clock: Ticks) -> None:
     """Add sums to the counter of a key, if they count anything."""
     if not sums.packets:
         return
@@ -153,8 +154,8 @@ def add(to: dict[CounterKey, Counter], key: CounterKey, sums: Sums, offset: int)
         sums.bytes,
         sums.max_length,
         sums.mtu,
-        sums.first_ns + offset,
-        sums.last_ns + offset,
+        clock.epoch_ns(sums.first),
+        clock.epoch_ns(sums.last),
     )
     old = to.get(key)
     if old is not None:

@@ -16,7 +16,7 @@ from pmtutrace.errors import LoadError, NotSupported, PrivilegeError
 from pmtutrace.events import Drop, IcmpLost, TunnelRef
 from pmtutrace.kernel import features, hooks, image, libbpf, plan, sites, symbols
 from pmtutrace.kernel.loader import Attached, Loader
-from pmtutrace.tracing import decode
+from pmtutrace.tracing import clock, decode
 from pmtutrace.tracing.devices import Devices
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class Settings:
         btf: a BTF file for this kernel where it has none of its own.
         image_file: a tracer image built ahead of time, so that no compiler is needed.
         flows: entries of the counter table.
+        plain: read kernel memory by helper calls only, as on a kernel that knows nothing better.
     """
 
     netns: Collection[int] | None = None
@@ -53,6 +54,7 @@ class Settings:
     btf: Path | None = None
     image_file: Path | None = None
     flows: int = 65536
+    plain: bool = False
 
 
 class Tracer:
@@ -70,6 +72,7 @@ class Tracer:
         self.settings = settings or Settings()
         self.attached: tuple[Attached, ...] = ()
         self._devices = Devices()
+        self._ticks = clock.Ticks()
         self.streamed = 0
         self._loader: Loader | None = None
         self._ring: libbpf.Ring | None = None
@@ -99,9 +102,8 @@ class Tracer:
         self._event = self.image.layout.codec("event")
         self._event_names = self.image.layout.names("event")
         try:
-            self._loader = Loader(self.image)
-            self._attach(self._loader)
-            self._ring = libbpf.Ring(self._loader.maps["ring"], self._take)
+            self._load()
+            self._ring = libbpf.Ring(self._running().maps["ring"], self._take)
         except OSError as error:
             self.close()
             if error.errno in (errno.EPERM, errno.EACCES):
@@ -110,7 +112,23 @@ class Tracer:
         except BaseException:
             self.close()
             raise
-        self._started = time.monotonic()
+
+    def _load(self) -> None:
+        """Load and attach; if the kernel refuses direct loads, once more with helper calls."""
+        self._loader = Loader(self.image)
+        try:
+            self._attach(self._loader)
+        except LoadError:
+            if self.settings.image_file or not self.image.tp_btf:
+                raise
+            self._loader.close()
+            self.image = self._obtain(plain=True)
+            self._loader = Loader(self.image)
+            self._attach(self._loader)
+
+    def _obtain(self, *, plain: bool) -> image.Image:
+        options = image.Options(plain=plain, flows=self.settings.flows)
+        return image.obtain(self.boot.btf, self.settings.btf, options)
 
     def close(self) -> None:
         """Detach everything. Counters cannot be read after it. Can be called again."""
@@ -126,7 +144,6 @@ class Tracer:
             self._loader = None
 
     def _choose_image(self) -> image.Image:
-        options = image.Options(flows=self.settings.flows)
         if self.settings.image_file:
             try:
                 chosen = image.unseal(self.settings.image_file.read_bytes())
@@ -143,11 +160,7 @@ class Tracer:
             return chosen
         if os.geteuid() and not _has_bpf():
             raise PrivilegeError("tracing needs root", "run it with sudo")
-        chosen = image.obtain(self.boot.btf, self.settings.btf, options)
-        if features.tp_btf(chosen.tracepoints).works is False:
-            options = image.Options(tp_btf=False, flows=self.settings.flows)
-            chosen = image.obtain(self.boot.btf, self.settings.btf, options)
-        return chosen
+        return self._obtain(plain=self.settings.plain)
 
     def _attach(self, loader: Loader) -> None:
         available = features.probe(
@@ -159,6 +172,7 @@ class Tracer:
         config = {
             "every": int(self.settings.every),
             "rate": max(1, self.settings.rate),
+            "second": clock.HZ,
             "caplen": self.settings.snaplen,
             "site_other": sites.NUMBERS[sites.OTHER],
             "site_tunnel_check": sites.NUMBERS["skb_tunnel_check_pmtu"],
@@ -225,7 +239,7 @@ class Tracer:
             return []
         self._ring.consume()
         out: list[Event] = []
-        offset = clock_offset()
+        offset = clock.boot_offset()
         while self._raw:
             out.append(self._decode(self._raw.popleft(), offset))
         self.streamed += len(out)
@@ -257,9 +271,8 @@ class Tracer:
         cpus = possible_cpus()
         size = self.image.layout.structs["flow_count"].size * cpus
         key_size = self.image.layout.structs["flow_key"].size
-        offset = clock_offset()
         items = libbpf.map_items(loader.maps["counts"], key_size, size)
-        out = self._decoder.counters(items, offset)
+        out = self._decoder.counters(items, self._ticks)
         entries = next(m.max_entries for m in self.image.maps if m.name == "overflow")
         if self.losses()["counters_full"]:
             for index in range(entries):
@@ -267,7 +280,7 @@ class Tracer:
                     loader.maps["overflow"], index.to_bytes(4, "little"), size
                 )
                 sums = self._decoder.sums(value)
-                decode.add(out, self._decoder.overflow_key(index), sums, offset)
+                decode.add(out, self._decoder.overflow_key(index), sums, self._ticks)
         return out
 
     def losses(self) -> dict[str, int]:
@@ -318,6 +331,7 @@ class Tracer:
             return self._decode_lost(f, offset)
         key, tunnel_id, outer_port = self._decoder.key(octets[at : at + key_size])
         dev = decode.name(f["dev"])
+        self._ticks.learn(f["jiffies"], f["ts_ns"])
         self._devices.learn(key.netns, key.ifindex, dev)
         indev = decode.name(f["indev"]) or self._devices.name(key.netns, f["in_ifindex"])
         return Drop(
@@ -386,11 +400,6 @@ class Tracer:
             mtu=message.mtu,
             flow=message.quoted,
         )
-
-
-def clock_offset() -> int:
-    """Return the nanoseconds from CLOCK_BOOTTIME to the Unix epoch, as they are now."""
-    return time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
 def possible_cpus() -> int:

@@ -121,7 +121,7 @@ def read(
         df=df if df in DF.values() else DF.get(df),  # type: ignore[arg-type]
         key=None if external else _key(declared, options),
         port=_port(options),
-        overhead=_overhead(declared, options, local or remote),
+        overhead=None if external else _overhead(declared, options, local or remote),
         external=external,
     )
 

@@ -50,26 +50,42 @@ class Job:
 
 
 def build(kernel: Kernel, job: Job) -> bytes:
-    """Return a gzip-compressed cpio archive.
+    """Return the archive for a guest that does a job on its host's tree.
 
     Raises:
         VmError: there is no static busybox, or a module cannot be read.
     """
-    order: list[str] = []
-    files: dict[str, tuple[int, bytes]] = {}
-    for path in load_order(kernel.modules, _MODULES) if kernel.modules else []:
-        name = path.name.partition(".ko")[0] + ".ko"
-        files[f"modules/{name}"] = (0o644, unpacked(path))
-        order.append(name)
-    files |= {
+    files = {
         "init": (0o755, _script("guest-init.sh")),
-        "bin/busybox": (0o755, busybox().read_bytes()),
-        "modules/order": (0o644, "".join(f"{name}\n" for name in order).encode()),
         "job/settings": (0o644, settings(kernel, job).encode()),
         "job/main": (0o644, f"MARK={job.mark}\n".encode() + _script("guest-main.sh")),
         "job/command": (0o600, command(job).encode()),
     }
-    return gzip.compress(b"".join(_cpio(files)), compresslevel=1)
+    return archive(kernel.modules, _MODULES, files)
+
+
+def archive(
+    modules: Path | None, names: Sequence[str], files: Mapping[str, tuple[int, bytes]]
+) -> bytes:
+    """Return a gzip-compressed cpio archive of busybox, modules in their order, and files.
+
+    Args:
+        modules: a ``lib/modules/RELEASE`` folder; None where all is built in.
+        names: modules to be loaded, by the order that ``modules/order`` gives.
+        files: path -> permissions and content; ``init`` is one of them.
+
+    Raises:
+        VmError: there is no static busybox, or a module cannot be read.
+    """
+    packed = dict(files)
+    order = []
+    for path in load_order(modules, names) if modules else []:
+        name = path.name.partition(".ko")[0] + ".ko"
+        packed[f"modules/{name}"] = (0o644, unpacked(path))
+        order.append(f"{name}\n")
+    packed["modules/order"] = (0o644, "".join(order).encode())
+    packed["bin/busybox"] = (0o755, busybox().read_bytes())
+    return gzip.compress(b"".join(_cpio(packed)), compresslevel=1)
 
 
 def settings(kernel: Kernel, job: Job) -> str:

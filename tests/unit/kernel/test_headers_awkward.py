@@ -121,7 +121,8 @@ def test_words_of_c_can_be_names():
     s = Sample()
     u32 = s.int("unsigned int", 4)
     inner = s.struct("default", 8, [("switch", u32, 0), ("_Bool", u32, 32)])
-    s.struct("outer", 16, [("linux", inner, 0), ("class", u32, 64), ("register", u32, 96)])
+    pair = s.add(Kind.ARRAY, rest=[inner, u32, 2])
+    s.struct("outer", 24, [("linux", pair, 0), ("class", u32, 128), ("register", u32, 160)])
     bool_t = s.add(Kind.TYPEDEF, "bool", s.int("_Bool", 1, encoding=4))
     s.add(Kind.TYPEDEF, "size_t", s.int("long unsigned int", 8))
     s.add(Kind.TYPEDEF, "__int128_t", s.int("__int128", 16, encoding=1))
@@ -139,7 +140,7 @@ def test_words_of_c_can_be_names():
         "sizeof(struct flags) == 1",
         "sizeof(unsigned_) == 4",
     )
-    assert "__builtin_offsetof(struct outer, linux_.switch_) == 0" in text
+    assert "__builtin_offsetof(struct outer, linux_[0].switch_) == 0" in text
 
 
 def test_the_compiler_own_types_are_not_defined_again():
@@ -247,3 +248,49 @@ def test_a_struct_that_is_nested_too_deeply_is_damage():
         inner = s.struct(f"level{level}", 4, [("a", inner, 0)])
     with pytest.raises(UsageError, match="nested too deeply"):
         declared(s, inner)
+
+
+def test_padding_is_written_only_where_the_compiler_adds_none():
+    s = Sample()
+    char, u32 = s.int("char", 1), s.int("unsigned int", 4)
+    rest = [("a", char, 0), ("b", u32, 32), ("c", u32, 30 << 24 | 64), ("d", u32, 5 << 24 | 96)]
+    plain = s.struct("plain", 16, rest, flag=True)
+    _, text = declared(s, plain)
+    assert "pad" not in accepted(text, "sizeof(struct plain) == 16")
+    assert "unsigned char :" not in text
+
+
+def test_a_packed_union_may_be_smaller_than_the_type_of_its_bitfield():
+    s = Sample()
+    u32 = s.int("unsigned int", 4)
+    union = s.struct("u", 1, [("a", u32, 3 << 24)], Kind.UNION, flag=True)
+    _, text = declared(s, union)
+    accepted(text, "sizeof(union u) == 1")
+
+
+def test_two_typedefs_of_one_nameless_struct_are_the_same_type():
+    s = Sample()
+    nameless = s.struct("", 4, [("a", s.int("int", 4), 0)])
+    one, two = (s.add(Kind.TYPEDEF, name, nameless) for name in ("one_t", "two_t"))
+    _, text = declared(s, one, two)
+    accepted(text, "_Generic((one_t *)0, two_t *: 1, default: 0)")
+
+
+def test_long_and_long_long_are_told_apart():
+    s = Sample()
+    pairs = [
+        (s.add(Kind.TYPEDEF, f"t{i}", s.int(name, 8, encoding=i % 2)), expected)
+        for i, (name, expected) in enumerate(
+            [
+                ("long unsigned int", "unsigned long"),
+                ("long int", "long"),
+                ("long long unsigned int", "unsigned long long"),
+                ("long long int", "long long"),
+            ]
+        )
+    ]
+    declarations, text = declared(s, *(type_id for type_id, _ in pairs))
+    accepted(
+        text,
+        *(f"_Generic(({declarations.name(i)})0, {c}: 1, default: 0)" for i, c in pairs),
+    )

@@ -114,13 +114,15 @@ def _suppressed(
     traffic: Traffic,
     more: tuple[Evidence, ...] = (),
     topology: Topology | None = None,
+    *,
+    blind: bool = False,
 ) -> Scenario:
     return Scenario(
         f"route-v{version}-{name}",
         f"IPv{version} {title}",
         topology or routed(),
         traffic,
-        Expected(SITE[version], "suppressed", MTU, "rb", cause=cause),
+        Expected(SITE[version], "suppressed", MTU, "rb", cause=cause, blind=blind),
         (*refused(version, told=False), *more, heard(version, 0)),
     )
 
@@ -196,6 +198,7 @@ SCENARIOS = (
         "no_room",
         Traffic("udp", "a", A[4], B[4]),
         topology=routed().having(routes=(Route("r", f"{A[4]}/32", dev="ra", mtu=48),)),
+        blind=True,
     ),
     _suppressed(
         "rate-limited-host",
@@ -205,6 +208,7 @@ SCENARIOS = (
         Traffic("udp", "a", A[6], B[6]),
         (Evidence("r", "Icmp6OutRateLimitHost", COUNT),),
         routed().having(sysctls=LIMIT_HOST),
+        blind=True,
     ),
     _suppressed(
         "rate-limited-global",
@@ -214,6 +218,7 @@ SCENARIOS = (
         Traffic("udp", "a", A[6], B[6]),
         (Evidence("r", "IcmpOutRateLimitGlobal", COUNT),),
         routed().having(sysctls=LIMIT_GLOBAL),
+        blind=True,
     ),
     *(_lost(version) for version in (4, 6)),
     *(_fits(version) for version in (4, 6)),
