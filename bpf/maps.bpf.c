@@ -50,6 +50,12 @@ struct news {
 BPF_TABLE("lru_hash", __u64, struct news, news_of, 16384);
 /* IPv6 where only the message itself can be seen: by what it quotes. */
 BPF_HASH(quoted_news, __u64, struct news, 8192);
+/* The last route that was looked for on this CPU. */
+struct lookup {
+	__u32 be_daddr;
+	__u32 failed;
+};
+BPF_PERCPU_ARRAY(lookups, struct lookup, 1);
 /* The packet that this context is telling about: see context_key(). */
 BPF_HASH(telling, __u64, __u64, 4096);
 /* The packet whose message is in the output path of this CPU right now. */

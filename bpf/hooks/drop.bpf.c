@@ -119,6 +119,22 @@ static __always_inline bool is_emitting(void)
 	return news && news->verdict;
 }
 
+/* Was there a way back to the sender, as far as the kernel looked? */
+static __always_inline enum way_back way_back(struct refusal *r,
+					      struct config *cfg)
+{
+	int zero = 0;
+	struct lookup *last = lookups.lookup(&zero);
+	__u32 be_saddr;
+
+	if (!cfg->routes || !last)
+		return WAY_BACK_UNSEEN;
+	if (peek(&r->packet, r->packet.at + 12, &be_saddr, sizeof(be_saddr)) ||
+	    last->be_daddr != be_saddr)
+		return WAY_BACK_NOT_ASKED;
+	return last->failed ? WAY_BACK_NONE : WAY_BACK_FOUND;
+}
+
 static __always_inline void judge(struct sk_buff *skb, struct refusal *r,
 				  struct config *cfg)
 {
@@ -136,7 +152,8 @@ static __always_inline void judge(struct sk_buff *skb, struct refusal *r,
 		return;
 	key->cause = r->ipv6 ? why_not_ipv6(skb, &r->packet, &r->upper,
 					    &r->inside) :
-			       why_not_ipv4(skb, &r->packet, is_emitting());
+			       why_not_ipv4(skb, &r->packet, is_emitting(),
+					    way_back(r, cfg));
 }
 
 static __always_inline void fill_drop(struct event *event, struct sk_buff *skb,

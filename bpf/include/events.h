@@ -165,7 +165,9 @@ struct config {
 	__u32 site_tunnel_check;
 	__u32 caplen;
 	__u32 second; /* in jiffies */
+	__u32 routes;
+	__u32 padding;
 };
-_Static_assert(sizeof(struct config) == 40, "config");
+_Static_assert(sizeof(struct config) == 48, "config");
 
 #endif

@@ -117,15 +117,24 @@ static __always_inline bool icmp_is_error(__u8 type)
 	       type == 12 || type > 18;
 }
 
+/* What is known of the route for the reply. */
+enum way_back {
+	WAY_BACK_UNSEEN, /* nobody watches routes */
+	WAY_BACK_NOT_ASKED,
+	WAY_BACK_NONE,
+	WAY_BACK_FOUND,
+};
+
 /*
  * Why __icmp_send() would send nothing for this packet, its tests in its
  * order. What cannot be seen on the packet is told apart by elimination: the
  * limits do not apply to type 3 code 4, the ICMP socket is busy only while
- * another message is being sent on this CPU, and without options in the
- * header only the route back is left.
+ * another message is being sent on this CPU, options are echoed before the
+ * route is looked up, and with a route only the room for the quote is left.
  */
 static __always_inline enum cause
-why_not_ipv4(struct sk_buff *skb, const struct packet *p, bool nested)
+why_not_ipv4(struct sk_buff *skb, const struct packet *p, bool nested,
+	     enum way_back way)
 {
 	struct dst_entry *dst = skb_dst(skb);
 	struct rtable *rt = (struct rtable *)dst;
@@ -150,6 +159,16 @@ why_not_ipv4(struct sk_buff *skb, const struct packet *p, bool nested)
 	}
 	if (nested)
 		return CAUSE_ICMP_SOCKET_BUSY;
+	switch (way) {
+	case WAY_BACK_NONE:
+		return CAUSE_NO_ROUTE_BACK;
+	case WAY_BACK_NOT_ASKED:
+		return ip.ihl > 5 ? CAUSE_OPTIONS_INVALID : CAUSE_UNKNOWN;
+	case WAY_BACK_FOUND:
+		return ip.ihl > 5 ? CAUSE_UNKNOWN : CAUSE_NO_ROOM;
+	case WAY_BACK_UNSEEN:
+		break;
+	}
 	return ip.ihl > 5 ? CAUSE_UNKNOWN : CAUSE_NO_ROUTE_BACK;
 }
 

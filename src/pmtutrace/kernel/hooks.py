@@ -127,6 +127,13 @@ HOOKS = (
         (Rung("tracepoint", (_tp("netif_rx"),)),),
         "oversize packets on bridged VXLAN and Geneve",
     ),
+    Hook(
+        "route",
+        "whether there was a route back to the sender",
+        "hot",
+        (Rung("tracepoint", (_tp("fib_table_lookup"),), ("routes",)),),
+        "no_room is reported as no_route_back, options_invalid as unknown",
+    ),
     # Last, so that no drop is seen before what its verdict hangs on is in place.
     Hook(
         "drop",

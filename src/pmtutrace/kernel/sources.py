@@ -17,6 +17,7 @@ TEXTS = (
     "emit.bpf.c",
     "hooks/icmp_send.bpf.c",
     "hooks/icmp_leave.bpf.c",
+    "hooks/route.bpf.c",
     "hooks/drop.bpf.c",
     "hooks/tunnel_check.bpf.c",
 )
