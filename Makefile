@@ -51,7 +51,8 @@ check: setup-test
 	@$(BIN)/python -m pytest tests/unit tests/property tests/golden
 
 bench: setup-test
-	@$(BIN)/python -m pmtutrace.cli.main bench
+	@$(BIN)/python tests/bench/storm.py
+	@$(BIN)/python tests/bench/start.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -168,6 +168,10 @@ static __always_inline void fill_drop(struct event *event, struct sk_buff *skb,
 	event->length = r->length;
 	event->mtu = r->mtu;
 	event->gso = gso_size(skb);
+	if (r->known && r->news.verdict == VERDICT_LOST) {
+		event->news_location = r->news.location;
+		event->news_reason = r->news.reason;
+	}
 	event->in_ifindex = LOAD(skb, skb_iif);
 	event->key = r->key;
 	copy_name(event->dev, r->out);
@@ -227,54 +231,86 @@ static __always_inline bool is_own_message(struct sk_buff *skb,
 	       !peek(p, p->at + 28, quote, sizeof(*quote) / 2);
 }
 
+/* A message that had waited for its neighbour: its packet is long gone. */
+static __always_inline bool is_late(__u32 reason)
+{
+#ifdef HAVE_ENUM_skb_drop_reason
+	return reason >= SKB_DROP_REASON_NEIGH_CREATEFAIL &&
+	       reason <= SKB_DROP_REASON_NEIGH_DEAD;
+#else
+	return false;
+#endif
+}
+
+/* The message about the packet in hand, if this is it: it quotes that one. */
+static __always_inline struct news *news_of_message(const struct quote *quote,
+						    bool ipv6)
+{
+	struct quote whole = {};
+	int zero = 0;
+	__u64 *skb = emitting.lookup(&zero);
+	struct news *news = skb ? news_of.lookup(skb) : 0;
+	struct packet about;
+
+	if (!news || !news->verdict)
+		return 0;
+	about = packet_of((struct sk_buff *)*skb);
+	if (peek(&about, about.at, &whole, 20))
+		return 0;
+	/* IPv4: the identification. Both: what lies at the source address. */
+	if ((!ipv6 && whole.octets[0] >> 32 != quote->octets[0] >> 32) ||
+	    whole.octets[1] >> 32 != quote->octets[1] >> 32)
+		return 0;
+	return news;
+}
+
+static __always_inline void stream_lost(struct config *cfg, struct sk_buff *skb,
+					const struct packet *p, __u64 location,
+					__u32 reason)
+{
+	struct dst_entry *dst = skb_dst(skb);
+	struct net_device *dev = dst ? READ(dst, dev) : (void *)READ(skb, dev);
+	struct event *event;
+	__u32 netns = netns_inum(dev);
+
+	if (cfg->filter_netns && !watched_netns.lookup(&netns))
+		return;
+	event = reserve_event(EVENT_ICMP_LOST);
+	if (!event)
+		return;
+	event->location = location;
+	event->reason = reason;
+	event->length = network_length(skb, p);
+	event->key.netns = netns;
+	event->key.ifindex = dev ? READ(dev, ifindex) : 0;
+	copy_name(event->dev, dev);
+	copy_packet(event, p, cfg->caplen);
+	stream(event);
+}
+
 static __always_inline void message_lost(struct config *cfg,
 					 struct sk_buff *skb,
 					 const struct packet *p,
 					 __u64 location, __u32 reason)
 {
-	struct quote quote = {}, whole = {};
-	int zero = 0;
-	__u64 *slot = emitting.lookup(&zero);
+	struct quote quote = {};
 	struct news *news;
-	struct packet about;
-	struct sk_buff *told;
-	struct event *event;
-	struct dst_entry *dst;
 	bool ipv6;
 
 	if (!is_own_message(skb, p, &quote, &ipv6))
 		return;
-	if (ipv6 && !cfg->attempt6) {
+	if (!is_late(reason) && ipv6 && !cfg->attempt6) {
 		note_quoted(&quote, VERDICT_LOST, location, reason);
-	} else if (slot && *slot) {
-		/* Is it the message about the packet in hand? It quotes it. */
-		news = news_of.lookup(slot);
-		told = (struct sk_buff *)*slot;
-		about = packet_of(told);
-		if (news && news->verdict && !peek(&about, about.at, &whole, 20) &&
-		    (ipv6 || whole.octets[0] >> 32 == quote.octets[0] >> 32) &&
-		    whole.octets[1] >> 32 == quote.octets[1] >> 32) {
-			news->verdict = VERDICT_LOST;
-			news->location = location;
-			news->reason = reason;
-		}
-	}
-	event = reserve_event(EVENT_ICMP_LOST);
-	if (!event)
 		return;
-	dst = skb_dst(skb);
-	event->location = location;
-	event->reason = reason;
-	event->length = network_length(skb, p);
-	if (dst) {
-		struct net_device *dev = READ(dst, dev);
-
-		event->key.netns = netns_inum(dev);
-		event->key.ifindex = READ(dev, ifindex);
-		copy_name(event->dev, dev);
 	}
-	copy_packet(event, p, cfg->caplen);
-	stream(event);
+	news = is_late(reason) ? 0 : news_of_message(&quote, ipv6);
+	if (!news) {
+		stream_lost(cfg, skb, p, location, reason);
+		return;
+	}
+	news->verdict = VERDICT_LOST;
+	news->location = location;
+	news->reason = reason;
 }
 
 /* True if the packet in hand was refused for its size. */

@@ -119,6 +119,8 @@ struct event {
 	__u64 jiffies;
 	__u64 location;
 	__u64 count;
+	__u64 news_location; /* where the message to the sender was freed */
+	__u32 news_reason;
 	__u32 type;
 	__u32 cpu;
 	__u32 reason;
@@ -128,13 +130,14 @@ struct event {
 	__u32 in_ifindex;
 	__u16 flags;
 	__u16 caplen;
+	__u32 padding;
 	struct flow_key key;
 	__u8 dev[16];
 	__u8 indev[16];
 	__u8 kind[16];
 	__u8 packet[128];
 };
-_Static_assert(sizeof(struct event) == 336, "event");
+_Static_assert(sizeof(struct event) == 352, "event");
 
 /* One contiguous piece of a kernel function in which packets are refused. */
 struct site_range {

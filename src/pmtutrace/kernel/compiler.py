@@ -74,6 +74,27 @@ def compile_sources(header: str, defines: dict[str, str | int]) -> dict[str, Any
         return _run_child(job)
 
 
+def version() -> str:
+    """Return the version of BCC and the interpreter that sees it.
+
+    Raises:
+        CompilerError: if none does.
+    """
+    missing = ""
+    for interpreter in _interpreters():
+        done = subprocess.run(
+            [interpreter, "-s", str(CHILD), "--version"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        if done.returncode == 0:
+            return f"{done.stdout.strip()} for {interpreter}"
+        missing = missing or done.stderr.strip()
+    raise CompilerError(missing or "no Python interpreter can import bcc", INSTALL)
+
+
 def _interpreters() -> list[str]:
     system = "/usr/bin/python3"
     same = Path(system).exists() and Path(sys.executable).resolve() == Path(system).resolve()

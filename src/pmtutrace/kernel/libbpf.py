@@ -127,6 +127,18 @@ def _bcc_bpf() -> ct.CDLL:
     return lib
 
 
+def versions() -> str:
+    """Return which libraries there are.
+
+    Raises:
+        LoadError: if one is missing.
+    """
+    lib = _bpf()
+    _bcc_bpf()
+    lib.libbpf_version_string.restype = ct.c_char_p
+    return f"libbpf {lib.libbpf_version_string().decode().removeprefix('v')}, libbcc_bpf"
+
+
 def _checked(value: int) -> int:
     if value < 0:
         number = ct.get_errno() or -value

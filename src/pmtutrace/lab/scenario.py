@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from pmtutrace.errors import LabError
 from pmtutrace.lab.traffic import COUNT
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pmtutrace.lab.topology import Topology
     from pmtutrace.lab.traffic import Traffic
 
@@ -38,22 +41,31 @@ class Expected:
 class Evidence:
     """A counter of the kernel's own that must move by ``delta``; named as in :mod:`.mib`.
 
-    Where ``less`` names a second one, it is their difference that must.
+    Where ``less`` names a second one, it is their difference that must. A ``recent`` one is not in
+    every kernel, and then no evidence.
     """
 
     node: str
     counter: str
     delta: int
     less: str | None = None
+    recent: bool = False
 
     @property
     def name(self) -> str:
         """Return what it is called in results: ``r IpFragFails``."""
         return f"{self.node} {self.counter}" + (f" - {self.less}" if self.less else "")
 
-    def value(self, counters: dict[str, int]) -> int:
-        """Return its value among a node's counters; one that is not there was never counted."""
-        return counters.get(self.counter, 0) - (counters.get(self.less, 0) if self.less else 0)
+    def value(self, counters: Mapping[str, int]) -> int:
+        """Return its value among a node's counters.
+
+        Raises:
+            LabError: the kernel has no such counter.
+        """
+        try:
+            return counters[self.counter] - (counters[self.less] if self.less else 0)
+        except KeyError as error:
+            raise LabError(f"this kernel has no counter {error.args[0]}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pmtutrace.errors import LoadError, NotSupported, PrivilegeError
 from pmtutrace.events import Drop, IcmpLost, TunnelRef
@@ -342,7 +342,7 @@ class Tracer:
             location=self.location(f["location"]) or key.site,
             reason=self.image.reasons.get(f["reason"]),
             verdict=key.verdict,
-            cause=key.cause,
+            cause=self._cause(key, f),
             length=f["length"],
             mtu=f["mtu"],
             gso=f["gso"],
@@ -357,6 +357,14 @@ class Tracer:
             count=f["count"],
             packet=f["packet"][: f["caplen"]],
         )
+
+    def _cause(self, key: CounterKey, f: dict[str, Any]) -> str | None:
+        """Return the cause; of a lost message, the reason and the site of its own death."""
+        if not f["news_location"]:
+            return key.cause
+        site = function(self.location(f["news_location"]))
+        reason = self.image.reasons.get(f["news_reason"])
+        return f"{reason} {site}" if reason else site
 
     def _tunnel(
         self, key: CounterKey, dev: str, kind: str, tunnel_id: int, port: int
@@ -378,28 +386,28 @@ class Tracer:
         )
         return TunnelRef(found.name, found.type) if found else None
 
-    def _decode_lost(self, f: dict[str, object], offset: int) -> IcmpLost:
+    def _decode_lost(self, f: dict[str, Any], offset: int) -> IcmpLost:
         from pmtutrace.tracing.icmp import read_message
 
-        def number(name: str) -> int:
-            value = f[name]
-            return value if isinstance(value, int) else 0
-
-        packet = f["packet"] if isinstance(f["packet"], bytes) else b""
-        message = read_message(packet[: number("caplen")])
-        location = self.location(number("location"))
+        message = read_message(f["packet"][: f["caplen"]])
+        location = self.location(f["location"])
         return IcmpLost(
-            ts=number("ts_ns") + offset,
-            netns=number("key.netns"),
-            cpu=number("cpu"),
-            site=location.partition("+")[0].partition(".")[0],
+            ts=f["ts_ns"] + offset,
+            netns=f["key.netns"],
+            cpu=f["cpu"],
+            site=function(location),
             location=location,
-            reason=self.image.reasons.get(number("reason")),
+            reason=self.image.reasons.get(f["reason"]),
             family=message.family,
             to=message.to,
             mtu=message.mtu,
             flow=message.quoted,
         )
+
+
+def function(location: str) -> str:
+    """Return the function of a location, without offset and what the compiler appended."""
+    return location.partition("+")[0].partition(".")[0]
 
 
 def possible_cpus() -> int:

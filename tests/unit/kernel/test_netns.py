@@ -1,13 +1,13 @@
 """Namespaces by name and inode, where neither root nor a second namespace is needed."""
 
-import os
+from pathlib import Path
 
 import pytest
 
 from pmtutrace.errors import UsageError
 from pmtutrace.kernel import netns
 
-OWN = os.stat("/proc/self/ns/net").st_ino
+OWN = Path("/proc/self/ns/net").stat().st_ino
 
 
 @pytest.fixture

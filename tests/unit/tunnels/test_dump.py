@@ -85,11 +85,11 @@ def test_a_link_is_read_as(expected):
     assert read(expected.name) == expected
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["gre1", "gre2", "gre3", "gretap1", "erspan1", "erspan2", "ip6gre1", "ip6gre2", "ip6gretap1"]
-    + ["ipip1", "sit1", "ip6tnl1", "ip6tnl2", "vxlan1", "vxlan4"],
-)
+DEFAULT_MTU = """gre1 gre2 gre3 gretap1 erspan1 erspan2 ip6gre1 ip6gre2 ip6gretap1 ipip1 sit1
+    ip6tnl1 ip6tnl2 vxlan1 vxlan4"""
+
+
+@pytest.mark.parametrize("name", DEFAULT_MTU.split())
 def test_the_kernel_gave_it_the_mtu_that_our_overhead_leaves(name):
     made = read(name)
     assert made.mtu + made.overhead == 1500

@@ -16,7 +16,7 @@ def read(kind, **options):
 @pytest.mark.parametrize(
     ("kind", "options", "overhead"),
     [
-        # Linux' own defaults: device MTU on a link of 1500 is 1500 less this (less 14 for Ethernet).
+        # What Linux itself takes off the MTU of the link below.
         ("gre", ENDS4, 24),
         ("gre", {**ENDS4, "OFLAGS": 0x2000, "OKEY": 1}, 28),
         ("gre", {**ENDS4, "OFLAGS": 0xB000, "OKEY": 1}, 36),
@@ -51,7 +51,7 @@ def test_a_link_that_is_no_tunnel_is_none():
 
 
 def test_unset_and_unspecified_endpoints_are_any():
-    made = read("gre", LOCAL="0.0.0.0", REMOTE="192.0.2.2", LINK=0)
+    made = read("gre", LOCAL="0.0.0.0", REMOTE="192.0.2.2", LINK=0)  # noqa: S104 -- not bound
     assert (made.local, made.remote, made.link) == (None, "192.0.2.2", None)
     assert read("vxlan", GROUP6="::", LOCAL6="2001:db8::1").local == "2001:db8::1"
 

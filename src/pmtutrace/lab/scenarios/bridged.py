@@ -24,7 +24,7 @@ def bridged() -> Topology:
 def _silent(version: int, what: str) -> Scenario:
     return Scenario(
         f"bridge-v{version}-{what}",
-        f"IPv{version} {WORDS[what]} of 1500 octets bridged to a port with an MTU of {MTU}",
+        f"IPv{version} {WORDS[what]} bridged to a port with an MTU of {MTU}",
         bridged(),
         Traffic(what, "a", A[version], B[version]),
         Expected("br_dev_queue_push_xmit", "never_attempted", MTU, "rb"),
@@ -52,14 +52,14 @@ SCENARIOS = (
     *(
         _passes(
             version,
-            "datagrams 4 octets longer than the MTU: the bridge leaves room for a VLAN tag",
+            "datagrams 4 octets above the MTU: room for a VLAN tag",
             Traffic("udp", "a", A[version], B[version], length=MTU + 4, sink=True),
         )
         for version in (4, 6)
     ),
     _passes(
         4,
-        "TCP super-packets with segments of 1500 octets: a bridge lets them through whole",
+        "TCP super-packets, which a bridge never measures",
         Traffic("tcp", "a", A[4], B[4], segments=3),
     ),
 )

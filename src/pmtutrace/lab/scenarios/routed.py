@@ -84,7 +84,7 @@ def _forwarded(version: int, what: str) -> Scenario:
     segments = 3 if what == "tcp" else 1
     return Scenario(
         f"route-v{version}-{what}-forward",
-        f"IPv{version} {WORDS[what]} of 1500 octets forwarded onto a link with an MTU of {MTU}",
+        f"IPv{version} {WORDS[what]} forwarded onto a link with an MTU of {MTU}",
         routed(),
         Traffic(what, "a", A[version], B[version], segments=segments),
         Expected(SITE[version], "told", MTU, "rb"),
@@ -98,7 +98,7 @@ def _local(version: int) -> Scenario:
     fails = "IpFragFails" if version == 4 else "Ip6FragFails"
     return Scenario(
         f"route-v{version}-udp-local",
-        f"IPv{version} packets of the router's own on a route with a lower MTU than its device",
+        f"IPv{version} packets of the router's own; route MTU below device MTU",
         routed(1500).having(routes=(Route("r", f"{B[version]}/{length}", dev="rb", mtu=MTU),)),
         Traffic("raw-udp", "r", R_TO_B[version], B[version]),
         Expected("ip_fragment" if version == 4 else "ip6_fragment", "told", MTU, "rb"),
@@ -142,7 +142,7 @@ def _lost(version: int) -> Scenario:
 def _fits(version: int) -> Scenario:
     return Scenario(
         f"route-v{version}-udp-fits",
-        f"IPv{version} datagrams of exactly {MTU} octets onto a link with that MTU",
+        f"IPv{version} datagrams of exactly {MTU} octets, the MTU of the link",
         routed(),
         Traffic("udp", "a", A[version], B[version], length=MTU, sink=True),
         None,
@@ -153,7 +153,7 @@ def _fits(version: int) -> Scenario:
 def _segments_fit(version: int) -> Scenario:
     return Scenario(
         f"route-v{version}-tcp-fits",
-        f"IPv{version} TCP super-packets whose segments are {MTU} octets: nothing is dropped",
+        f"IPv{version} TCP super-packets whose segments are {MTU} octets",
         routed(),
         Traffic("tcp", "a", A[version], B[version], length=MTU, segments=3),
         None,
@@ -194,7 +194,7 @@ SCENARIOS = (
     _suppressed(
         "no-room",
         4,
-        "packets to whose sender only 48 octets can be sent: too few to quote a header",
+        "packets to whose sender news has no room: its route MTU is 48",
         "no_room",
         Traffic("udp", "a", A[4], B[4]),
         topology=routed().having(routes=(Route("r", f"{A[4]}/32", dev="ra", mtu=48),)),
@@ -203,20 +203,20 @@ SCENARIOS = (
     _suppressed(
         "rate-limited-host",
         6,
-        "news that the limit for each destination holds back, ratemask including type 2",
+        "news held back by the limit for each destination",
         "rate_limited_host",
         Traffic("udp", "a", A[6], B[6]),
-        (Evidence("r", "Icmp6OutRateLimitHost", COUNT),),
+        (Evidence("r", "Icmp6OutRateLimitHost", COUNT, recent=True),),
         routed().having(sysctls=LIMIT_HOST),
         blind=True,
     ),
     _suppressed(
         "rate-limited-global",
         6,
-        "news that the limit for the whole host holds back, ratemask including type 2",
+        "news held back by the limit for the whole host",
         "rate_limited_global",
         Traffic("udp", "a", A[6], B[6]),
-        (Evidence("r", "IcmpOutRateLimitGlobal", COUNT),),
+        (Evidence("r", "IcmpOutRateLimitGlobal", COUNT, recent=True),),
         routed().having(sysctls=LIMIT_GLOBAL),
         blind=True,
     ),
@@ -225,7 +225,7 @@ SCENARIOS = (
     *(_segments_fit(version) for version in (4, 6)),
     Scenario(
         "route-v4-udp-fragmented",
-        f"IPv4 datagrams of 1500 octets without DF onto a link with an MTU of {MTU}",
+        f"IPv4 datagrams without DF onto a link with an MTU of {MTU}",
         routed(),
         Traffic("udp", "a", A[4], B[4], df=False, sink=True),
         None,

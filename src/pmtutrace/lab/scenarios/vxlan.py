@@ -80,7 +80,7 @@ def _underlay() -> Veth:
 def _forwarded(version: int, what: str) -> Scenario:
     return Scenario(
         f"vxlan-v{version}-{what}-forward",
-        f"IPv{version} {WORDS[what]} of 1500 octets forwarded into a tunnel with an MTU of 1450",
+        f"IPv{version} {WORDS[what]} forwarded into a tunnel with an MTU of 1450",
         routed(),
         Traffic(what, "a", A[version], B_INNER[version], segments=3 if what == "tcp" else 1),
         Expected(SITE[version], "told", 1450, "vx0", tunnel="vx0"),
@@ -92,17 +92,16 @@ def _outer(under: int, version: int, what: str, *, local: bool = False) -> Scena
     """Return the scenario in which r refuses the packets that its own tunnel made."""
     source, node = (R_INNER, "r") if local else (A, "a")
     offload = what == "tcp"
-    where, df = ("local", "") if local else ("forward", "")
-    words = f"{'its own' if local else 'forwarded'} IPv{version} {WORDS[what]}"
-    if under == 4:
-        df = " with DF"
+    where = "local" if local else "forward"
+    df = " with DF" if under == 4 else ""
+    whose = "its own" if local else "forwarded"
     fails, sent, counted = {
         4: ("IpFragFails", "IcmpOutDestUnreachs", "vx0:tx_dropped"),
         6: ("Ip6FragFails", "Icmp6OutPktTooBigs", "vx0:tx_errors"),
     }[under]
     return Scenario(
         f"vxlan{'-df' if under == 4 else '6'}-v{version}-{what}-{where}",
-        f"outer IPv{under} packets{df} of {words}, on a route with an MTU of {UNDER_MTU}",
+        f"outer IPv{under}{df} around {whose} IPv{version} {WORDS[what]}; MTU {UNDER_MTU}",
         routed(under, "set" if under == 4 else None, UNDER_MTU),
         Traffic(
             what,
@@ -135,7 +134,7 @@ def _bridged(under: int, version: int, what: str) -> Scenario:
     mtu = 1390 - OVERHEAD[under]
     return Scenario(
         f"vxlan{'' if under == 4 else '6'}-bridge-v{version}-{what}",
-        f"IPv{version} {WORDS[what]} bridged to a tunnel whose IPv{under} route has an MTU of 1390",
+        f"IPv{version} {WORDS[what]} bridged to a tunnel; IPv{under} route MTU 1390",
         bridged(under, None, 1390),
         Traffic(
             what,
@@ -160,7 +159,7 @@ def _bridged(under: int, version: int, what: str) -> Scenario:
 def _fits(version: int) -> Scenario:
     return Scenario(
         f"vxlan-v{version}-udp-fits",
-        f"IPv{version} datagrams of exactly 1450 octets into a tunnel with that MTU",
+        f"IPv{version} datagrams of exactly 1450 octets, the MTU of the tunnel",
         routed(),
         Traffic("udp", "a", A[version], B_INNER[version], length=1450, sink=True),
         None,
@@ -216,7 +215,7 @@ SCENARIOS = (
     *(_fits(version) for version in (4, 6)),
     Scenario(
         "vxlan-v4-udp-fragmented",
-        "IPv4 datagrams in a tunnel without DF over a route with a low MTU",
+        "IPv4 datagrams in a tunnel without DF; route MTU 1300",
         routed(4, None, UNDER_MTU),
         Traffic("udp", "a", A[4], B_INNER[4], length=LENGTH, sink=True),
         None,
@@ -230,7 +229,7 @@ SCENARIOS = (
     ),
     Scenario(
         "vxlan-bridge-v4-udp-fits",
-        "IPv4 datagrams bridged to a tunnel that takes them: nothing is dropped",
+        "IPv4 datagrams bridged to a tunnel that takes them",
         bridged(),
         Traffic("udp", "a", A_BRIDGED[4], B_INNER[4], length=1450, sink=True),
         None,

@@ -1,0 +1,142 @@
+"""Comparing what was counted with what was expected, on counters made up for it."""
+
+from dataclasses import replace
+
+import pytest
+
+from pmtutrace.events import Counter, CounterKey, Flow, Outer
+from pmtutrace.lab.net import Net, Node
+from pmtutrace.lab.run import differences, tally, verdict
+from pmtutrace.lab.scenarios import named
+
+UDP = 17
+PLAIN = named("route-v4-udp-forward")
+OUTER = named("vxlan-df-v4-udp-forward")
+LIMITED = named("route-v6-rate-limited-host")
+CONTROL = named("route-v4-udp-fits")
+INUMS = {"a": 1, "r": 2, "b": 3}
+
+
+def net(scenario):
+    devs = [(port.node, port.dev) for port in scenario.topology.ports]
+    nodes = {
+        label: Node(
+            label, label, INUMS[label], {dev: number for number, (_, dev) in enumerate(devs)}, {}
+        )
+        for label in scenario.topology.nodes
+    }
+    return Net(scenario.topology, nodes)
+
+
+def key(scenario, **other):
+    expected, sent = scenario.expected, scenario.traffic
+    node = net(scenario)[expected.node]
+    outer = Outer("192.0.2.1", "192.0.2.2", UDP) if expected.outer else None
+    flow = Flow(sent.saddr, sent.daddr, UDP, 2323, 9)
+    family = 6 if ":" in sent.saddr else 4
+    made = CounterKey(
+        node.inum,
+        node.ifindexes[expected.dev],
+        expected.site,
+        expected.verdict,
+        expected.cause,
+        family,
+        flow,
+        outer,
+    )
+    return replace(made, **other)
+
+
+def counter(packets, mtu=1400):
+    return Counter(packets, packets * 1500, 1500, mtu, 1, 2)
+
+
+def count(scenario, after, before=None):
+    return tally(net(scenario), scenario, before or {}, after)
+
+
+def test_what_was_expected_is_counted():
+    assert count(PLAIN, {key(PLAIN): counter(23)}) == (23, [])
+
+
+def test_of_a_key_that_was_there_before_only_the_rest_counts():
+    assert count(PLAIN, {key(PLAIN): counter(30)}, {key(PLAIN): counter(7)}) == (23, [])
+    assert count(PLAIN, {key(PLAIN): counter(7)}, {key(PLAIN): counter(7)}) == (0, [])
+
+
+def test_other_namespaces_are_not_looked_at():
+    assert count(PLAIN, {key(PLAIN, netns=99): counter(23)}) == (0, [])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"site": "ip_fragment"},
+        {"verdict": "lost"},
+        {"cause": "unknown"},
+        {"ifindex": 77},
+        {"netns": INUMS["b"]},
+        {"flow": Flow("10.77.1.9", "10.77.2.1", UDP, 1, 2)},
+        {"outer": Outer("192.0.2.1", "192.0.2.2", UDP)},
+    ],
+    ids=lambda other: next(iter(other)),
+)
+def test_anything_else_in_the_lab_is_not_expected(other):
+    counted, others = count(PLAIN, {key(PLAIN, **other): counter(3)})
+    assert counted == 0
+    assert len(others) == 1
+    assert others[0].startswith("3 on ")
+
+
+def test_another_mtu_is_not_expected():
+    assert count(PLAIN, {key(PLAIN): counter(23, mtu=1300)}) == (
+        0,
+        ["23 on r at ip_forward told mtu 1300"],
+    )
+
+
+def test_the_outer_header_must_be_that_of_the_tunnel():
+    good, bad = key(OUTER), key(OUTER, outer=Outer("192.0.2.1", "192.0.2.9", UDP))
+    assert count(OUTER, {good: counter(23, mtu=1300)}) == (23, [])
+    assert count(OUTER, {bad: counter(23, mtu=1300)})[0] == 0
+    assert count(OUTER, {key(OUTER, outer=None): counter(23, mtu=1300)})[0] == 0
+
+
+def test_where_a_kernel_is_blind_unknown_will_do_but_no_other_cause():
+    assert count(LIMITED, {key(LIMITED): counter(23)})[0] == 23
+    assert count(LIMITED, {key(LIMITED, cause="unknown"): counter(23)})[0] == 23
+    assert count(LIMITED, {key(LIMITED, cause="no_route_back"): counter(23)})[0] == 0
+
+
+def test_a_control_expects_nothing():
+    assert count(CONTROL, {}) == (0, [])
+    assert count(CONTROL, {replace(key(PLAIN)): counter(1)})[1] == [
+        "1 on r at ip_forward told mtu 1400"
+    ]
+
+
+KERNEL = {item.name: item.delta for item in PLAIN.kernel}
+
+
+def test_all_agree():
+    assert verdict(PLAIN, 23, [], KERNEL) is None
+
+
+@pytest.mark.parametrize(
+    ("counted", "others", "kernel", "words"),
+    [
+        (22, [], KERNEL, "expected 23, counted 22, kernel: r IpFragFails 23"),
+        (24, [], KERNEL, "counted 24"),
+        (23, ["1 on b at ip_forward told mtu 1400"], KERNEL, "not expected: 1 on b"),
+        (23, [], {**KERNEL, "r IpFragFails": 22}, "r IpFragFails 22 for 23"),
+    ],
+)
+def test_any_disagreement_is_one_line_with_all_sides(counted, others, kernel, words):
+    line = verdict(PLAIN, counted, others, kernel)
+    assert words in line
+    assert "\n" not in line
+
+
+def test_a_counter_that_this_kernel_lacks_is_no_evidence():
+    kernel = {item.name: item.delta for item in LIMITED.kernel if not item.recent}
+    assert differences(LIMITED, kernel) == []
