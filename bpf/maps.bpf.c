@@ -73,17 +73,19 @@ struct refusal {
 	struct packet packet;
 	struct packet cursor; /* how far it has been parsed */
 	struct upper upper;
-	struct news news;
 	struct dst_entry *dst;
 	struct net_device *out;
 	__u64 location;
+	__u64 news_location;
 	__u32 reason;
+	__u32 news_reason;
+	__u32 told_mtu; /* what the message says, where that was seen */
 	__u32 mtu;
 	__u32 length;
 	__u16 site;
 	__u8 check;
 	__u8 silent;
-	__u8 known;
+	__u8 known; /* verdict of the message, or none */
 	__u8 ipv6;
 };
 #define NESTING 4

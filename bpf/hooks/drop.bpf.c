@@ -80,6 +80,16 @@ static __always_inline bool refused_for_size(struct sk_buff *skb,
 	return false;
 }
 
+static __always_inline void take(struct refusal *r, const struct news *news)
+{
+	r->known = news->verdict;
+	r->told_mtu = news->mtu;
+	if (r->known == VERDICT_LOST) {
+		r->news_location = news->location;
+		r->news_reason = news->reason;
+	}
+}
+
 /* What is known of the message to the sender, taken out of the books. */
 static __always_inline void take_news(struct sk_buff *skb, struct refusal *r,
 				      struct config *cfg)
@@ -88,12 +98,11 @@ static __always_inline void take_news(struct sk_buff *skb, struct refusal *r,
 	struct news *news = news_of.lookup(&key);
 	struct quote quote;
 
-	r->known = 0;
-	r->news.mtu = 0;
+	r->known = VERDICT_NONE;
+	r->told_mtu = 0;
 	if (news && news->verdict &&
 	    news->fingerprint == fingerprint(&r->packet)) {
-		r->news = *news;
-		r->known = 1;
+		take(r, news);
 		news->verdict = VERDICT_NONE;
 		return;
 	}
@@ -104,8 +113,7 @@ static __always_inline void take_news(struct sk_buff *skb, struct refusal *r,
 	news = quoted_news.lookup(&key);
 	if (!news)
 		return;
-	r->news = *news;
-	r->known = 1;
+	take(r, news);
 	quoted_news.delete(&key);
 }
 
@@ -141,7 +149,7 @@ static __always_inline void judge(struct sk_buff *skb, struct refusal *r,
 	struct flow_key *key = &r->key;
 
 	if (r->known) {
-		key->verdict = r->news.verdict;
+		key->verdict = r->known;
 	} else if (r->silent || (r->ipv6 ? cfg->attempt6 : cfg->attempt4)) {
 		/* Every attempt would have been seen: there was none. */
 		key->verdict = VERDICT_NEVER_ATTEMPTED;
@@ -168,9 +176,9 @@ static __always_inline void fill_drop(struct event *event, struct sk_buff *skb,
 	event->length = r->length;
 	event->mtu = r->mtu;
 	event->gso = gso_size(skb);
-	if (r->known && r->news.verdict == VERDICT_LOST) {
-		event->news_location = r->news.location;
-		event->news_reason = r->news.reason;
+	if (r->key.verdict == VERDICT_LOST) {
+		event->news_location = r->news_location;
+		event->news_reason = r->news_reason;
 	}
 	event->in_ifindex = LOAD(skb, skb_iif);
 	event->key = r->key;
@@ -339,7 +347,7 @@ static __always_inline bool examine(struct sk_buff *skb, struct refusal *r,
 	r->dst = r->check == CHECK_BRIDGE ? 0 : skb_dst(skb);
 	r->out = r->dst ? READ(r->dst, dev) : (void *)READ(skb, dev);
 	r->length = network_length(skb, &r->packet);
-	r->mtu = r->news.mtu ? r->news.mtu : mtu_at(skb, r);
+	r->mtu = r->told_mtu ? r->told_mtu : mtu_at(skb, r);
 	return certain || r->known || refused_for_size(skb, r);
 }
 

@@ -7,20 +7,23 @@
 #ifndef PMTUTRACE_SKB_H
 #define PMTUTRACE_SKB_H
 
-static __always_inline __u32 metric(unsigned long metrics, int which)
+/* The route's own MTU and whether it is locked: neighbours in dst_metrics. */
+struct mtu_metric {
+	__u32 lock;
+	__u32 mtu;
+};
+_Static_assert(RTAX_LOCK == 1 && RTAX_MTU == 2, "mtu_metric");
+
+static __always_inline struct mtu_metric mtu_metric(struct dst_entry *dst)
 {
 	/* The two low bits are DST_METRICS_READ_ONLY and _REFCOUNTED. */
-	const __u32 *values = (const __u32 *)(metrics & ~3UL);
-	__u32 value = 0;
+	const void *metrics = (const void *)(READ(dst, _metrics) & ~3UL);
+	struct mtu_metric metric = {};
 
-	if (values)
-		load_kernel(&value, sizeof(value), values + which - 1);
-	return value;
-}
-
-static __always_inline bool metric_locked(unsigned long metrics, int which)
-{
-	return metric(metrics, RTAX_LOCK) >> which & 1;
+	if (metrics)
+		load_kernel(&metric, sizeof(metric), metrics);
+	metric.lock = metric.lock >> RTAX_MTU & 1;
+	return metric;
 }
 
 static __always_inline bool forwards_by_pmtu(struct net_device *dev)
@@ -34,18 +37,14 @@ static __always_inline bool forwards_by_pmtu(struct net_device *dev)
 static __always_inline __u32 mtu_ipv4(struct dst_entry *dst, bool forwarding)
 {
 	struct rtable *rt = (struct rtable *)dst;
-	unsigned long metrics = READ(dst, _metrics);
+	struct mtu_metric metric = mtu_metric(dst);
 	struct net_device *dev = READ(dst, dev);
-	__u32 pmtu = READ_BITS(rt, rtable, rt_pmtu);
-	bool locked = READ_BITS(rt, rtable, rt_mtu_locked) ||
-		      metric_locked(metrics, RTAX_MTU);
-	__u32 mtu;
+	__u32 mtu = READ_BITS(rt, rtable, rt_pmtu);
+	bool locked = metric.lock || READ_BITS(rt, rtable, rt_mtu_locked);
 
-	if (pmtu && (!forwarding || locked || forwards_by_pmtu(dev)) &&
-	    (long)(bpf_jiffies64() - READ(dst, expires)) < 0) {
-		mtu = pmtu;
-	} else {
-		mtu = metric(metrics, RTAX_MTU);
+	if (!mtu || (forwarding && !locked && !forwards_by_pmtu(dev)) ||
+	    (long)(bpf_jiffies64() - READ(dst, expires)) >= 0) {
+		mtu = metric.mtu;
 		if (!mtu) {
 			mtu = READ(dev, mtu);
 			if (locked && READ(rt, rt_uses_gateway) && mtu > 576)
@@ -58,12 +57,10 @@ static __always_inline __u32 mtu_ipv4(struct dst_entry *dst, bool forwarding)
 /* ip6_dst_mtu_maybe_forward() */
 static __always_inline __u32 mtu_ipv6(struct dst_entry *dst, bool forwarding)
 {
-	unsigned long metrics = READ(dst, _metrics);
+	struct mtu_metric metric = mtu_metric(dst);
 	struct inet6_dev *idev;
-	__u32 mtu = 0;
+	__u32 mtu = !forwarding || metric.lock ? metric.mtu : 0;
 
-	if (!forwarding || metric_locked(metrics, RTAX_MTU))
-		mtu = metric(metrics, RTAX_MTU);
 	if (!mtu) {
 		mtu = IPV6_MIN_MTU;
 		idev = READ(READ(dst, dev), ip6_ptr);

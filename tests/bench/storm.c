@@ -32,6 +32,8 @@ int main(int argc, char **argv)
 	static char payload[65536];
 	struct sockaddr_in to[BATCH];
 	struct mmsghdr messages[BATCH];
+	struct sockaddr_in from = { .sin_family = AF_INET,
+				    .sin_port = htons(2323) };
 	struct iovec part = { .iov_base = payload };
 	int fd, probe = IP_PMTUDISC_PROBE, flows, flow = 0, i, done;
 	unsigned long sent = 0;
@@ -45,7 +47,8 @@ int main(int argc, char **argv)
 		errx(2, "OCTETS up to 65536, FLOWS from 1 to 60000");
 	fd = socket(AF_INET, SOCK_DGRAM, 0);
 	/* DF on every packet, and what is learned from ICMP is ignored. */
-	if (fd < 0 || setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &probe, sizeof(probe)))
+	if (fd < 0 || bind(fd, (struct sockaddr *)&from, sizeof(from)) ||
+	    setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &probe, sizeof(probe)))
 		err(1, "socket");
 	memset(messages, 0, sizeof(messages));
 	memset(to, 0, sizeof(to));

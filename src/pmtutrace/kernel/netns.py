@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import threading
 from dataclasses import dataclass
@@ -89,13 +90,16 @@ def find(name: str) -> Namespace:
 
 @contextlib.contextmanager
 def entered(path_or_name: str | Path) -> Iterator[int]:
-    """Put the calling thread, and no other, into a namespace and bring it back; give its inode.
+    """Put the calling thread into a namespace and bring it back; give the inode.
+
+    Threads that run already stay where they are; threads, processes and sockets that this one
+    makes meanwhile are born inside, and stay.
 
     Args:
         path_or_name: a path (anything with a slash), a name in ``/run/netns``, or an inode.
 
     Raises:
-        UsageError: there is no such namespace.
+        UsageError: there is no such namespace, or the path is that of something else.
         PrivilegeError: setns(2) needs CAP_SYS_ADMIN.
     """
     with contextlib.ExitStack() as stack:
@@ -171,6 +175,8 @@ def _setns(handle: int) -> None:
     if libc.setns(handle, CLONE_NEWNET) == 0:
         return
     code = ctypes.get_errno()
-    if code == 1:
+    if code == errno.EPERM:
         raise PrivilegeError("entering a network namespace is not permitted", "run it as root")
+    if code == errno.EINVAL:
+        raise UsageError("the file is not a network namespace")
     raise OSError(code, os.strerror(code), "setns")

@@ -258,6 +258,11 @@ class Tracer:
                 return
             self._stopped.wait(POLL_S if end is None else max(0.0, min(POLL_S, end - time.monotonic())))
 
+    @property
+    def stopped(self) -> bool:
+        """Whether somebody has asked to stop."""
+        return self._stopped.is_set()
+
     def stop(self) -> None:
         """Let :meth:`events` end once it has yielded what is there. Safe in a signal handler."""
         self._stopped.set()

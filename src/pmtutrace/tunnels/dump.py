@@ -6,15 +6,15 @@ Run as ``python -m pmtutrace.tunnels.dump [PATH…]``, a process of its own: pyr
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import errno
 import json
 import sys
 from typing import TYPE_CHECKING, Any
 
 from pyroute2 import IPRoute
 from pyroute2.netlink import nla
-from pyroute2.netlink.exceptions import NetlinkError
+from pyroute2.netlink.exceptions import NetlinkDumpInterrupted
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
 from pmtutrace.errors import UsageError
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from pmtutrace.tunnels.tunnel import Tunnel
 
+ATTEMPTS = 5
 # if_tunnel.h, enum from IFLA_GRE_UNSPEC on. pyroute2 knows neither ERSPAN nor, for IPv6, that the
 # flags are big-endian.
 GRE_ATTRIBUTES = (
@@ -106,8 +107,7 @@ def tunnel(link: Any, inum: int) -> Tunnel | None:  # noqa: ANN401 -- pyroute2 h
 
 def links(inum: int) -> Iterator[Tunnel]:
     """Yield the tunnels of the calling thread's namespace."""
-    with IPRoute() as route:
-        found = list(route.get_links())
+    found = _links()
     names = {link["index"]: link.get_attr("IFLA_IFNAME") for link in found}
     for link in found:
         if made := tunnel(link, inum):
@@ -126,13 +126,15 @@ def dump(paths: list[str]) -> list[Tunnel]:
                 found.extend(links(inum))
         except UsageError:
             continue
-        except (OSError, NetlinkError) as error:
-            if getattr(error, "errno", getattr(error, "code", 0)) not in (
-                errno.ENOENT,
-                errno.EINVAL,
-            ):
-                raise
     return found
+
+
+def _links() -> list[Any]:
+    """Return all links; ask again where they changed while they were being listed."""
+    for _ in range(ATTEMPTS):
+        with IPRoute() as route, contextlib.suppress(NetlinkDumpInterrupted):
+            return list(route.get_links())
+    return []  # whatever changes that fast rings the bell again
 
 
 if __name__ == "__main__":
