@@ -9,11 +9,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from pmtutrace.errors import UsageError
+
 
 def cache(*parts: str) -> Path:
     """Return a folder below the cache, made with mode 0700 if it is not there.
 
     Kernel addresses are kept in it, so nobody but its owner may read it.
+
+    Raises:
+        UsageError: if it cannot be made or written.
     """
     named = os.environ.get("PMTUTRACE_CACHE")
     base = (
@@ -22,5 +27,11 @@ def cache(*parts: str) -> Path:
         else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pmtutrace"
     )
     folder = base.joinpath(*parts)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    hint = "name another folder in $PMTUTRACE_CACHE"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"the cache {folder} cannot be made: {error.strerror}", hint) from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UsageError(f"the cache {folder} cannot be written", hint)
     return folder

@@ -22,7 +22,7 @@ import click
 )
 @click.option("--plain", is_flag=True, help="Read kernel memory by helper calls only.")
 def compile(output: Path, btf: Path | None, *, plain: bool) -> None:  # noqa: A001 -- the verb
-    """Compile the tracer for a kernel, to be run there with `pmtutrace trace --image`.
+    r"""Compile the tracer for a kernel, to be run there with `pmtutrace trace --image`.
 
     \b
     scp far:/sys/kernel/btf/vmlinux far.btf
@@ -30,10 +30,10 @@ def compile(output: Path, btf: Path | None, *, plain: bool) -> None:  # noqa: A0
     scp far.image far: && ssh far pmtutrace trace --image far.image
     """
     from pmtutrace.errors import ImageError
-    from pmtutrace.kernel import image
+    from pmtutrace.kernel import build, image
     from pmtutrace.kernel.symbols import write_private
 
-    data = image.build(btf, image.Options(plain=plain))
+    data = build.build(btf, image.Options(plain=plain))
     try:
         write_private(output, data)
     except OSError as error:

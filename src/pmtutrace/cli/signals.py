@@ -1,7 +1,7 @@
-"""^C and SIGTERM while tracing: an end, not an error.
+"""^C, SIGTERM and SIGHUP: ways to end, not errors.
 
-The handler must not raise: Python code runs inside the ring buffer's C callback, where an exception
-would vanish and the signal with it.
+While tracing, a handler must not raise: Python code runs inside the ring buffer's C callback, where
+an exception would vanish and the signal with it.
 """
 
 from __future__ import annotations
@@ -14,16 +14,39 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
 
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def _heeded() -> list[signal.Signals]:
+    """Return those that end us. SIGHUP stays ignored under nohup(1).
+
+    SIGINT does not: a shell has a script's background jobs ignore it, and scripts end those by it.
+    """
+    hung_up = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+    return [number for number in ENDS if number != signal.SIGHUP or hung_up]
+
+
+def raise_at_end() -> None:
+    """Have each of them raise KeyboardInterrupt, so that whatever is open is closed."""
+    for number in _heeded():
+        signal.signal(number, signal.default_int_handler)
+
+
+def ignore() -> None:
+    """Let none of them disturb the last steps of a process that is ending anyway."""
+    for number in ENDS:
+        signal.signal(number, signal.SIG_IGN)
+
 
 @contextlib.contextmanager
 def on_interrupt(stop: Callable[[], None]) -> Iterator[None]:
-    """Call ``stop`` at the first ^C, SIGTERM or SIGHUP; a second ^C ends at once."""
+    """Call ``stop`` at the first of them; the second ends at once."""
 
     def handle(_number: int, _frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        raise_at_end()
         stop()
 
-    before = {n: signal.signal(n, handle) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.signal(number, handle) for number in _heeded()}
     try:
         yield
     finally:

@@ -14,6 +14,8 @@ from pmtutrace.cli import text
 from pmtutrace.cli.signals import on_interrupt
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from pmtutrace.events import Event
     from pmtutrace.tracing.filters import Filter
     from pmtutrace.tracing.tracer import Tracer
@@ -39,12 +41,15 @@ class Lines:
             sys.stdout.flush()
 
     def take(self, event: Event) -> bool:
-        """Write an event if it is wanted; False once enough were written."""
+        """Write an event if it is wanted; False once enough were written, and no more are."""
         self._wanted.learn(event)
-        if self._wanted.matches(event):
+        if not self._enough() and self._wanted.matches(event):
             self.shown += 1
             self._write(event)
-        return self._most is None or self.shown < self._most
+        return not self._enough()
+
+    def _enough(self) -> bool:
+        return self._most is not None and self.shown >= self._most
 
     def _write(self, event: Event) -> None:
         from pmtutrace import jsonl
@@ -54,7 +59,7 @@ class Lines:
             # What has no name is shown as its inode; it may get one later, so it is asked again.
             self._names.update(netns.names())
         if self._as_json:
-            click.echo(json.dumps(jsonl.event(event, self._names), ensure_ascii=False))
+            click.echo(json.dumps(jsonl.event(event, self._names)))
         else:
             click.echo(text.line(event, self._names))
         sys.stdout.flush()
@@ -76,7 +81,7 @@ class Lines:
 @click.option("--netns", metavar="NAME", multiple=True, help="Only this namespace (repeatable).")
 @click.option("--site", metavar="FUNC", multiple=True, help="Only this kernel function.")
 @click.option("--verdict", type=click.Choice(VERDICTS), multiple=True, help="Only this verdict.")
-@click.option("--host", metavar="ADDR", multiple=True, help="Only to or from this address or prefix.")
+@click.option("--host", metavar="ADDR", multiple=True, help="Only to or from it; a prefix too.")
 @click.option("--tunnel", metavar="NAME", help="Only in this tunnel.")
 @click.option("-c", "--count", type=click.IntRange(1), help="Exit after COUNT lines.")
 @click.option(
@@ -104,7 +109,7 @@ class Lines:
 )
 @click.option("--strict", is_flag=True, help="Exit 4 if anything was lost.")
 def trace(**options: Any) -> int:  # noqa: ANN401 -- whatever the options above give
-    """Show every oversize packet that this host drops, and whether its sender was told.
+    r"""Show every oversize packet that this host drops, and whether its sender was told.
 
     \b
     pmtutrace                                everything, until ^C
@@ -113,12 +118,13 @@ def trace(**options: Any) -> int:  # noqa: ANN401 -- whatever the options above 
     """
     from pmtutrace.kernel import netns
     from pmtutrace.tracing import devices
-    from pmtutrace.tracing.tracer import Settings, Tracer
+    from pmtutrace.tracing.tracer import Settings, Tracer, require_privilege
 
+    require_privilege()
     spaces = {netns.inum(name) for name in options["netns"]} or None
     if options["interface"]:
         devices.require(options["interface"], spaces)
-    wanted = _filter(options)
+    wanted = _filter(options, spaces)
     settings = Settings(
         netns=spaces,
         rate=options["rate"],
@@ -130,12 +136,23 @@ def trace(**options: Any) -> int:  # noqa: ANN401 -- whatever the options above 
     with Tracer(settings) as tracer, on_interrupt(tracer.stop):
         began = time.monotonic()
         if options["ready_file"]:
-            options["ready_file"].write_text("ready\n")
+            _say_ready(options["ready_file"])
         _follow(tracer, lines, options["duration"])
         return _close(tracer, wanted, lines, options, time.monotonic() - began)
 
 
-def _filter(options: dict[str, Any]) -> Filter:
+def _say_ready(path: Path) -> None:
+    from pmtutrace.errors import UsageError
+
+    try:
+        path.write_text("ready\n")
+    except OSError as error:
+        raise UsageError(
+            f"cannot write {path}: {error.strerror}", "name a file in a folder that can be written"
+        ) from error
+
+
+def _filter(options: dict[str, Any], spaces: Collection[int] | None) -> Filter:
     from pmtutrace.errors import UsageError
     from pmtutrace.kernel import sites
     from pmtutrace.tracing.filters import Filter, network
@@ -144,6 +161,7 @@ def _filter(options: dict[str, Any]) -> Filter:
         if name not in sites.NUMBERS:
             raise UsageError(f"{name!r} is no site", f"sites are {', '.join(sites.NUMBERS)}")
     return Filter(
+        netns=spaces,
         interface=options["interface"],
         family=options["family"],
         sites=frozenset(options["site"]),
@@ -162,7 +180,7 @@ def _follow(tracer: Tracer, lines: Lines, duration: float | None) -> None:
     lines.begin()
     for event in tracer.events(duration):
         if not lines.take(event):
-            return
+            tracer.stop()  # what is there already is still learned from
 
 
 def _close(
@@ -170,13 +188,14 @@ def _close(
 ) -> int:
     from pmtutrace.tracing.summary import summarize
 
+    counters = tracer.counters()
     # What is still in the ring teaches the filter its places; it is counted, but not shown.
     for event in tracer.poll():
         wanted.learn(event)
+    if wanted.interface is not None:
+        wanted.ask(counters, tracer.device)
     losses = tracer.losses()
-    totals = summarize(
-        tracer.counters(), losses, wanted=wanted, seconds=seconds, streamed=lines.shown
-    )
+    totals = summarize(counters, losses, wanted=wanted, seconds=seconds, streamed=lines.shown)
     lines.end(totals)
     if options["strict"] and any(losses.values()):
         return LOST_DATA

@@ -62,9 +62,6 @@ def _programs(lib: Any, module: Any, index: dict[int, int]) -> list[dict[str, An
 
 def main() -> int:
     """Compile what stdin describes, or print the version of bcc."""
-    asked = sys.argv[1:] == ["--version"]
-    job = {} if asked else json.load(sys.stdin)
-    os.environ["BCC_KERNEL_SOURCE"] = job.get("tree", "")
     try:
         import bcc
     except ImportError as error:
@@ -74,9 +71,12 @@ def main() -> int:
         where = getattr(bcc, "__file__", "?")
         print(f"the bcc at {where} is not the BPF compiler", file=sys.stderr)  # noqa: T201
         return CANNOT_IMPORT
-    if asked:
+    if sys.argv[1:] == ["--version"]:
         print(bcc.__version__)  # noqa: T201
         return 0
+    job = json.load(sys.stdin)
+    # Read by bcc when it compiles, not when it is imported.
+    os.environ["BCC_KERNEL_SOURCE"] = job["tree"]
     compiled = bcc.BPF(text=job["source"], cflags=job["flags"])
     maps, index = _maps(bcc.lib, compiled.module)
     programs = _programs(bcc.lib, compiled.module, index)

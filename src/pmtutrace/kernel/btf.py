@@ -120,7 +120,7 @@ class Btf(Records):
     def enum(self, name: str) -> dict[str, int] | None:
         """Return the values of an enumeration by name, or None if this kernel has no such one."""
         ids = self.named(ENUMERATION, name)
-        return next((self.enumerators(i) for i in ids if self[i].count), None)
+        return next((self.enumerators(i) for i in ids if self[i].vlen), None)
 
     def field(self, name: str, path: str) -> Field | None:
         """Return where `path`, dotted, lies in a struct, union or typedef; None if it is not there.

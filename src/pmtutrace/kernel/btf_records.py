@@ -74,7 +74,7 @@ class Type(NamedTuple):
     kind: Kind
     name: str
     flag: bool
-    count: int
+    vlen: int
     word: int
 
 
@@ -106,8 +106,8 @@ class Records:
         self._types: dict[int, Type] = {}
         self._named: dict[Kind, dict[bytes, list[int]]] = {}
         types, self._strings = self._sections()
-        self._string_start: int = base._string_end if base else 0
-        self._string_end = self._string_start + len(self._strings)
+        self._string_start = base.string_end if base else 0
+        self.string_end: int = self._string_start + len(self._strings)
         self._words = array("I", types)
         if sys.byteorder == "big":
             self._words.byteswap()
@@ -149,7 +149,7 @@ class Records:
             return self.base.members(type_id) if self.base else ()
         at = self._starts[type_id - self._first] + 3
         words = self._words
-        rows = range(at, at + 3 * type_.count, 3)
+        rows = range(at, at + 3 * type_.vlen, 3)
         return tuple(self._member(words[i], words[i + 1], words[i + 2], type_.flag) for i in rows)
 
     def array(self, type_id: int) -> tuple[int, int]:
@@ -172,7 +172,7 @@ class Records:
         if type_id < self._first:
             return self.base.parameters(type_id) if self.base else ()
         at = self._starts[type_id - self._first] + 3
-        rows = range(at, at + 2 * type_.count, 2)
+        rows = range(at, at + 2 * type_.vlen, 2)
         return tuple((self._string(self._words[i]), self._words[i + 1]) for i in rows)
 
     def enumerators(self, type_id: int) -> dict[str, int]:
@@ -183,10 +183,10 @@ class Records:
         at = self._starts[type_id - self._first] + 3
         words = self._words
         if type_.kind is Kind.ENUM64:
-            bits, rows = 64, range(at, at + 3 * type_.count, 3)
+            bits, rows = 64, range(at, at + 3 * type_.vlen, 3)
             pairs = [(words[i], words[i + 1] | words[i + 2] << 32) for i in rows]
         else:
-            bits, rows = 32, range(at, at + 2 * type_.count, 2)
+            bits, rows = 32, range(at, at + 2 * type_.vlen, 2)
             pairs = [(words[i], words[i + 1]) for i in rows]
         if self.signed(type_id):
             pairs = [(name, value - (value >> bits - 1 << bits)) for name, value in pairs]
@@ -294,7 +294,7 @@ class Records:
         if index is None:
             index = self._named[kind] = {}
             words, starts, first = self._words, self._starts, self._first
-            strings, base, end = self._strings, self._string_start, self._string_end
+            strings, base, end = self._strings, self._string_start, self.string_end
             for type_id in self.ids(kind):
                 offset = words[starts[type_id - first]]
                 if base <= offset < end:
@@ -308,7 +308,7 @@ class Records:
 
     def _decode(self, type_id: int) -> Type:
         if type_id == 0:
-            type_ = Type(0, Kind.VOID, "", flag=False, count=0, word=0)
+            type_ = Type(0, Kind.VOID, "", flag=False, vlen=0, word=0)
         elif type_id < self._first and self.base:
             return self.base[type_id]
         elif not 0 < type_id < len(self):
@@ -324,7 +324,7 @@ class Records:
     def _string(self, offset: int) -> str:
         if offset < self._string_start and self.base:
             return self.base._string(offset)
-        if offset >= self._string_end:
+        if offset >= self.string_end:
             raise self.damaged(f"there is no string at {offset}")
         start = offset - self._string_start
         try:

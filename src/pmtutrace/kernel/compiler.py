@@ -13,10 +13,13 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 from pmtutrace.errors import CompilerError
 from pmtutrace.kernel import sources
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 CHILD = Path(__file__).with_name("bcc_child.py")
 # BCC includes these whether they are needed or not.
@@ -35,6 +38,8 @@ _VERSION = (
 )
 _TYPES = "#include <kernel_types.h>\ntypedef __u64 __attribute__((aligned(8))) __aligned_u64;\n"
 _DIAGNOSTIC = re.compile(r"^(\S+?):(\d+):\d+: (?:fatal )?error: (.*)$", re.M)
+CANNOT_IMPORT = 3  # the child's exit code
+PATIENCE_S = 300
 INSTALL = "install the distribution's bcc: apt install python3-bpfcc, or dnf install python3-bcc"
 
 
@@ -50,28 +55,74 @@ def _tree(root: Path, header: str) -> None:
     (include / "kernel_types.h").write_text(header)
 
 
-def compile_sources(header: str, defines: dict[str, str | int]) -> dict[str, Any]:
-    """Compile bpf/ against a header of kernel types.
-
-    Args:
-        header: the C header made from the target kernel's BTF.
-        defines: macros for the compiler (-D).
-
-    Returns:
-        ``{"maps": [{name, type, key_size, leaf_size, max_entries, flags}], "programs": [{name,
-        code, references}]}``; code is hexadecimal bytecode, a reference is [offset in octets,
-        index of the map] of an ``ld_imm64`` instruction.
+class Compiler:
+    """BCC in a child process, started early: it imports LLVM while the caller prepares the job.
 
     Raises:
         CompilerError: if BCC is missing, is not BCC, or refuses the source.
     """
-    with tempfile.TemporaryDirectory(prefix="pmtutrace-") as folder:
-        root = Path(folder)
-        _tree(root, header)
-        flags = ["-w", "-DPAGE_SIZE=4096", f"-I{sources.folder() / 'include'}"]
-        flags += [f"-D{name}={value}" for name, value in sorted(defines.items())]
-        job = {"source": sources.text(), "flags": flags, "tree": folder}
-        return _run_child(job)
+
+    def __init__(self) -> None:
+        self._waiting = _interpreters()
+        self._child = self._start()
+        self._missing = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._child.returncode is None:
+            self._child.kill()
+            self._child.communicate()
+
+    def _start(self) -> subprocess.Popen[str]:
+        command = [self._waiting.pop(0), "-s", str(CHILD)]
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def compile(self, header: str, defines: dict[str, str | int]) -> dict[str, Any]:
+        """Compile bpf/ against a header of kernel types.
+
+        Args:
+            header: the C header made from the target kernel's BTF.
+            defines: macros for the compiler (-D).
+
+        Returns:
+            ``{"maps": [{name, type, key_size, leaf_size, max_entries, flags}], "programs": [{name,
+            code, references}]}``; code is hexadecimal bytecode, a reference is [offset in octets,
+            index of the map] of an ``ld_imm64`` instruction.
+        """
+        with tempfile.TemporaryDirectory(prefix="pmtutrace-") as folder:
+            _tree(Path(folder), header)
+            flags = ["-w", "-DPAGE_SIZE=4096", f"-I{sources.folder() / 'include'}"]
+            flags += [f"-D{name}={value}" for name, value in sorted(defines.items())]
+            return self._run({"source": sources.text(), "flags": flags, "tree": folder})
+
+    def _run(self, job: dict[str, Any]) -> dict[str, Any]:
+        while True:
+            try:
+                printed, said = self._child.communicate(json.dumps(job), timeout=PATIENCE_S)
+            except subprocess.TimeoutExpired as error:
+                raise CompilerError(f"BCC did not end in {PATIENCE_S} s", "try again") from error
+            if self._child.returncode == 0:
+                result: dict[str, Any] = json.loads(printed)
+                return result
+            if self._child.returncode != CANNOT_IMPORT:
+                raise _refused(said)
+            self._missing = self._missing or said.strip()
+            if not self._waiting:
+                raise CompilerError(self._missing, INSTALL)
+            self._child = self._start()
 
 
 def version() -> str:
@@ -99,32 +150,6 @@ def _interpreters() -> list[str]:
     system = "/usr/bin/python3"
     same = Path(system).exists() and Path(sys.executable).resolve() == Path(system).resolve()
     return [sys.executable] if same else [sys.executable, system]
-
-
-def _run_child(job: dict[str, Any]) -> dict[str, Any]:
-    missing = ""
-    for interpreter in _interpreters():
-        try:
-            done = subprocess.run(
-                [interpreter, "-s", str(CHILD)],
-                input=json.dumps(job),
-                capture_output=True,
-                text=True,
-                timeout=300,
-                check=False,
-            )
-        except OSError:
-            continue
-        except subprocess.TimeoutExpired as error:
-            raise CompilerError("BCC did not finish within 300 s", "try again") from error
-        if done.returncode == 0:
-            result: dict[str, Any] = json.loads(done.stdout)
-            return result
-        if done.returncode == 3:
-            missing = missing or done.stderr.strip()
-            continue
-        raise _refused(done.stderr)
-    raise CompilerError(missing or "no Python interpreter can import bcc", INSTALL)
 
 
 def _refused(output: str) -> CompilerError:

@@ -175,7 +175,7 @@ def _find_types(btf: Btf, wanted: Wanted) -> dict[str, list[int]]:
 
 
 def _find_enum(btf: Btf, name: str) -> int | None:
-    return next((i for i in btf.named(ENUMERATION, name) if btf[i].count), None)
+    return next((i for i in btf.named(ENUMERATION, name) if btf[i].vlen), None)
 
 
 def _tracepoints(btf: Btf, names: tuple[str, ...]) -> list[str]:

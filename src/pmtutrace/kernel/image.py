@@ -14,18 +14,12 @@ import struct
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from pmtutrace import paths
 from pmtutrace.errors import ImageError
 from pmtutrace.kernel import sources
-from pmtutrace.kernel.hooks import FUNCTIONS, TRACEPOINTS
-from pmtutrace.kernel.symbols import write_private
 from pmtutrace.layout import Layout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
-
-    from pmtutrace.kernel.btf import Btf
 
 MAGIC = b"pmtutrace image 1\n"
 # In bytecode, a call of the helper of this number stands for the kfunc bpf_rdonly_cast.
@@ -107,50 +101,6 @@ def key_of(btf_sha256: str, options: Options) -> dict[str, Any]:
     return {"btf": btf_sha256, "sources": sources.digest(), "options": asdict(options)}
 
 
-def build(btf_path: Path | None, options: Options) -> bytes:
-    """Compile an image for the kernel whose BTF is given (by default the running one's)."""
-    from pmtutrace.kernel import compiler, headers
-    from pmtutrace.kernel.btf import Btf
-    from pmtutrace.kernel.btf_records import Kind
-
-    btf = Btf.load(btf_path)
-    wanted = headers.Wanted.read(sources.folder() / "kernel.toml")
-    header = headers.cached(btf, wanted).read_text()
-    defines = _defines(btf, options)
-    compiled = compiler.compile_sources(header, defines)
-    tracepoints = {name: btf.find((Kind.TYPEDEF,), f"btf_trace_{name}") for name in TRACEPOINTS}
-    functions = {name: btf.find((Kind.FUNC,), name) for name in (*FUNCTIONS, KFUNC)}
-    reasons = btf.enum("skb_drop_reason") or {}
-    return seal(
-        {
-            "key": key_of(btf.sha256, options),
-            "maps": compiled["maps"],
-            "programs": compiled["programs"],
-            "tracepoints": {name: id_ for name, id_ in tracepoints.items() if id_},
-            "functions": {name: id_ for name, id_ in functions.items() if id_},
-            "reasons": {
-                name.removeprefix("SKB_DROP_REASON_"): number for name, number in reasons.items()
-            },
-            "layout": sources.layout_source(),
-        }
-    )
-
-
-def _defines(btf: Btf, options: Options) -> dict[str, str | int]:
-    """Return the macros for the compiler: sizes, and what this kernel lets programs do."""
-    from pmtutrace.kernel.btf_records import Kind
-
-    out: dict[str, str | int] = {"MAX_FLOWS": options.flows, "RING_PAGES": options.ring_pages}
-    if options.plain:
-        return out
-    out["TP_BTF"] = 1
-    two_words = btf.find((Kind.STRUCT,), "timespec64")
-    if two_words and btf.find((Kind.FUNC,), KFUNC):
-        out["RDONLY_CAST"] = RDONLY_CAST
-        out["TYPEID_timespec64"] = two_words
-    return out
-
-
 def seal(content: dict[str, Any]) -> bytes:
     """Return the octets of an image file."""
     body = json.dumps(content, separators=(",", ":"), sort_keys=True).encode()
@@ -184,21 +134,5 @@ def unseal(data: bytes) -> Image:
             {number: name for name, number in content["reasons"].items()},
             Layout(content["layout"]),
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ImageError(f"the tracer image is damaged: {error}", hint) from error
-
-
-def obtain(btf_sha256: str, btf_path: Path | None, options: Options) -> Image:
-    """Return the image for a kernel, from the cache where a sound one for just this is there."""
-    key = key_of(btf_sha256, options)
-    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
-    kept = paths.cache("images") / f"{name}.image"
-    try:
-        image = unseal(kept.read_bytes())
-        if image.key == key:
-            return image
-    except (OSError, ImageError):
-        pass  # not there, or not to be trusted: built anew
-    data = build(btf_path, options)
-    write_private(kept, data)
-    return unseal(data)

@@ -1,7 +1,7 @@
 """Carry out a plan: create maps, load programs, attach them rung by rung, and take all of it down.
 
-Thin on purpose: what is to be done is decided in :mod:`plan`; here it is tried, and a rung that does
-not hold is let go of as a whole.
+Thin on purpose: what is to be done is decided in :mod:`plan`; here it is tried, and a rung that
+does not hold is let go of as a whole.
 """
 
 from __future__ import annotations

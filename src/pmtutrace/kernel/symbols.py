@@ -1,13 +1,14 @@
 """Kernel symbols: the address ranges of the sites, and names for addresses.
 
 /proc/kallsyms takes 0.1 s to read, so what a boot needs is kept in the cache under its boot id,
-together with the hash of its BTF. Compilers move parts of functions about: ``ip_fragment`` may exist
-only as ``ip_fragment.constprop.0``, and its error path as ``ip_fragment.cold``. All parts of a name
-count.
+together with the hash of its BTF. Compilers move parts of functions about: ``ip_fragment`` may
+exist only as ``ip_fragment.constprop.0``, and its error path as ``ip_fragment.cold``. All parts of
+a name count.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -16,10 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pmtutrace import paths
-from pmtutrace.errors import NotSupported, PrivilegeError
+from pmtutrace.errors import NotSupported, PrivilegeError, UsageError
 
 KALLSYMS = Path("/proc/kallsyms")
 MODULES = Path("/proc/modules")
+KERNEL_BTF = Path("/sys/kernel/btf")
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _SUFFIX = rb"(?:\.(?:constprop|isra|part|cold|llvm)(?:\.\d+)*)*"
 _LINE = re.compile(rb"([0-9a-f]+) [a-zA-Z] \S+(?:[ \t]+\[([^\]\n]+)\])?\n?")
@@ -103,33 +105,51 @@ def resolve(address: int, path: Path = KALLSYMS) -> str:
     return f"{fields[2].decode(errors='replace')}+{address - int(fields[0], 16):#x}"
 
 
-@dataclass(frozen=True, slots=True)
 class Boot:
-    """What does not change while this kernel runs: its BTF's hash and the pieces of its sites."""
+    """What does not change while this kernel runs: its BTF's hash and the pieces of its sites.
 
-    btf: str
-    ranges: tuple[Range, ...]
-
-
-def boot(names: frozenset[str], btf: Path) -> Boot:
-    """Return the facts of this boot, from the cache where it has them.
-
-    Modules bring sites of their own, so the facts hold for one set of loaded modules.
+    Kept in the cache for one boot. Modules bring sites of their own, so the facts hold for one set
+    of loaded modules and where they were put. ``ranges`` are looked up when first asked for.
     """
-    modules = b" ".join(sorted(line.split()[0] for line in _lines(MODULES)))
-    key = hashlib.sha256()
-    for part in (BOOT_ID.read_bytes(), modules, " ".join(sorted(names)).encode(), bytes(btf)):
-        key.update(part + b"\0")
-    kept = paths.cache("boot") / f"{key.hexdigest()[:32]}.json"
+
+    def __init__(self, names: frozenset[str], btf: Path) -> None:
+        self._names = names
+        modules = b" ".join(sorted(b"@".join(line.split()[:6:5]) for line in _lines(MODULES)))
+        key = hashlib.sha256()
+        for part in (BOOT_ID.read_bytes(), modules, " ".join(sorted(names)).encode(), _which(btf)):
+            key.update(part + b"\0")
+        self._kept = paths.cache("boot") / f"{key.hexdigest()[:32]}.json"
+        self._ranges: tuple[Range, ...] | None = None
+        try:
+            seal, _, text = read_private(self._kept).partition(b"\n")
+            if hashlib.sha256(text).hexdigest().encode() != seal:
+                raise ValueError(f"{self._kept} is damaged")
+            facts = json.loads(text)
+            self.btf: str = facts["btf"]
+            self._ranges = tuple(Range(*entry) for entry in facts["ranges"])
+        except (OSError, ValueError, KeyError, TypeError):
+            self.btf = _digest(btf)  # not there, or damaged: made anew
+
+    @property
+    def ranges(self) -> tuple[Range, ...]:
+        """Every piece of the functions named, sorted by address."""
+        if self._ranges is None:
+            self._ranges = tuple(find(read(), self._names))
+            entries = [(r.name, r.symbol, r.start, r.end) for r in self._ranges]
+            text = json.dumps({"btf": self.btf, "ranges": entries}).encode()
+            write_private(self._kept, hashlib.sha256(text).hexdigest().encode() + b"\n" + text)
+        return self._ranges
+
+
+def _which(path: Path) -> bytes:
+    """Return what tells a BTF file from another that is put in its place."""
+    if path.is_relative_to(KERNEL_BTF):
+        return bytes(path)  # the boot id says it; inodes in sysfs come and go
     try:
-        facts = json.loads(kept.read_text())
-        return Boot(facts["btf"], tuple(Range(*entry) for entry in facts["ranges"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # not there, or damaged: made anew
-    made = Boot(_digest(btf), tuple(find(read(), names)))
-    entries = [(r.name, r.symbol, r.start, r.end) for r in made.ranges]
-    write_private(kept, json.dumps({"btf": made.btf, "ranges": entries}).encode())
-    return made
+        status = path.stat()
+    except OSError:
+        return bytes(path)
+    return bytes(path) + f" {status.st_ino} {status.st_size} {status.st_mtime_ns}".encode()
 
 
 def _lines(path: Path) -> list[bytes]:
@@ -142,11 +162,27 @@ def _lines(path: Path) -> list[bytes]:
 def _digest(btf: Path) -> str:
     try:
         return hashlib.sha256(btf.read_bytes()).hexdigest()
-    except FileNotFoundError as error:
-        raise NotSupported(
-            f"there is no BTF at {btf}",
-            "use a kernel with CONFIG_DEBUG_INFO_BTF=y, or name a file with --btf",
-        ) from error
+    except OSError as error:
+        if btf.is_relative_to(KERNEL_BTF):
+            raise NotSupported(
+                f"there is no BTF at {btf}",
+                "use a kernel with CONFIG_DEBUG_INFO_BTF=y, or name a file with --btf",
+            ) from error
+        hint = "give the raw .BTF section of this kernel's vmlinux"
+        raise UsageError(f"cannot read BTF {btf}: {error.strerror}", hint) from error
+
+
+def read_private(path: Path) -> bytes:
+    """Return a file's content, if nobody but us or root can have written it.
+
+    Raises:
+        OSError: if it cannot be read, or somebody else can have.
+    """
+    with path.open("rb") as file:
+        status = os.fstat(file.fileno())
+        if status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o022:
+            raise PermissionError(errno.EPERM, "others can write it", str(path))
+        return file.read()
 
 
 def write_private(path: Path, data: bytes) -> None:

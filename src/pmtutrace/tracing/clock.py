@@ -29,7 +29,7 @@ class Ticks:
         self._zero: int | None = None
 
     def learn(self, jiffies: int, boottime_ns: int) -> None:
-        """Take a moment in both clocks. Jiffies lag by up to a tick: the least difference counts."""
+        """Take a moment in both clocks. Jiffies lag by up to a tick: the least difference holds."""
         zero = boottime_ns - jiffies * TICK_NS
         # A suspended machine counts no jiffies, so an old difference may have become too small.
         if self._zero is None or zero < self._zero or zero > self._zero + 2 * TICK_NS:

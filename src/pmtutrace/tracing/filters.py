@@ -14,6 +14,8 @@ from pmtutrace.errors import UsageError
 from pmtutrace.events import CounterKey, Drop, IcmpLost, TunnelChange
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable
+
     from pmtutrace.events import Event, Flow, TunnelRef
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -39,12 +41,13 @@ def place(key: CounterKey | Drop) -> Place:
 
 @dataclass(slots=True)
 class Filter:
-    """What to show. None and empty mean everything.
+    """What to show. None and empty mean everything; ``netns`` are inodes.
 
     ``devices`` and ``tunnels`` say which device and which tunnel a place is; they are learned from
     events, and every key has had an event before it is asked for.
     """
 
+    netns: Collection[int] | None = None
     interface: str | None = None
     family: int | None = None
     sites: frozenset[str] = frozenset()
@@ -61,8 +64,22 @@ class Filter:
             if event.tunnel is not None:
                 self.tunnels[place(event)] = event.tunnel.name
 
+    def ask(self, keys: Iterable[CounterKey], name: Callable[[int, int], str]) -> None:
+        """Learn the devices of keys that had no event, because the ring was full.
+
+        Args:
+            keys: of counters.
+            name: gives the name of a device by namespace inode and ifindex.
+        """
+        for key in keys:
+            where = key.netns, key.ifindex
+            if where not in self.devices:
+                self.devices[where] = name(*where)
+
     def matches(self, event: Event) -> bool:
         """Say whether to show an event."""
+        if self.netns is not None and event.netns not in self.netns:
+            return False
         match event:
             case Drop():
                 return (
@@ -74,10 +91,13 @@ class Filter:
                 only_drops = self.interface or self.tunnel or self.verdicts - {"lost"}
                 return not only_drops and self._rest(event.family, event.site, "lost", event.flow)
             case TunnelChange():
-                return self.tunnel in (None, event.name) and not (self.sites or self.verdicts)
+                named = self.tunnel in (None, event.name) and self._device(event.name)
+                return named and not (self.sites or self.verdicts)
 
     def counts(self, key: CounterKey) -> bool:
         """Say whether a counter belongs to what is shown."""
+        if self.netns is not None and key.netns not in self.netns:
+            return False
         device = self.devices.get((key.netns, key.ifindex))
         if self.interface is not None and device != self.interface:
             return False

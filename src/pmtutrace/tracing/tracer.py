@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes as ct
 import errno
 import os
-import threading
+import queue
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pmtutrace.errors import LoadError, NotSupported, PrivilegeError
 from pmtutrace.events import Drop, IcmpLost, TunnelRef
-from pmtutrace.kernel import features, hooks, image, libbpf, plan, sites, symbols
+from pmtutrace.kernel import build, features, hooks, image, libbpf, plan, sites, symbols
 from pmtutrace.kernel.loader import Attached, Loader
 from pmtutrace.tracing import clock, decode
 from pmtutrace.tracing.devices import Devices
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 BTF = Path("/sys/kernel/btf/vmlinux")
 POSSIBLE_CPUS = Path("/sys/devices/system/cpu/possible")
 POLL_S = 0.05
+MOST = 2**32 - 1  # of a __u32
 FLAG_DF = 1
 
 
@@ -79,7 +81,8 @@ class Tracer:
         self._raw: deque[bytes] = deque()
         self._locations: dict[int, str] = {}
         self._inventory: Inventory | None = None
-        self._stopped = threading.Event()
+        # A queue and not an Event: a signal handler that sets an Event may wait for itself.
+        self._stops: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def __enter__(self) -> Self:
         self.start()
@@ -95,8 +98,9 @@ class Tracer:
 
     def start(self) -> None:
         """Load and attach everything, or nothing."""
+        require_privilege()
         names = hooks.FUNCTIONS | _site_symbols()
-        self.boot = symbols.boot(names, self.settings.btf or BTF)
+        self.boot = symbols.Boot(names, self.settings.btf or BTF)
         self.image = self._choose_image()
         self._decoder = decode.Decoder(self.image.layout, sites.NAMES)
         self._event = self.image.layout.codec("event")
@@ -128,11 +132,13 @@ class Tracer:
 
     def _obtain(self, *, plain: bool) -> image.Image:
         options = image.Options(plain=plain, flows=self.settings.flows)
-        return image.obtain(self.boot.btf, self.settings.btf, options)
+        with build.Wanted(self.boot.btf, self.settings.btf, options) as wanted:
+            _ = self.boot.ranges  # looked up while the compiler works
+            return wanted.get()
 
     def close(self) -> None:
         """Detach everything. Counters cannot be read after it. Can be called again."""
-        self._stopped.set()
+        self.stop()
         if self._inventory is not None:
             self._inventory.close()
             self._inventory = None
@@ -158,8 +164,6 @@ class Tracer:
                     "build one for this kernel with `pmtutrace compile -o FILE`",
                 )
             return chosen
-        if os.geteuid() and not _has_bpf():
-            raise PrivilegeError("tracing needs root", "run it with sudo")
         return self._obtain(plain=self.settings.plain)
 
     def _attach(self, loader: Loader) -> None:
@@ -171,7 +175,7 @@ class Tracer:
         self._write_sites(loader)
         config = {
             "every": int(self.settings.every),
-            "rate": max(1, self.settings.rate),
+            "rate": min(max(1, self.settings.rate), MOST),
             "second": clock.HZ,
             "caplen": self.settings.snaplen,
             "site_other": sites.NUMBERS[sites.OTHER],
@@ -251,21 +255,26 @@ class Tracer:
         """Yield events as they come, for ``timeout`` seconds or until stopped."""
         end = None if timeout is None else time.monotonic() + timeout
         while True:
-            stopped = self._stopped.is_set()
+            stopped = self.stopped
             late = end is not None and time.monotonic() >= end
             yield from self.poll()
             if stopped or late:
                 return
-            self._stopped.wait(POLL_S if end is None else max(0.0, min(POLL_S, end - time.monotonic())))
+            self._wait(POLL_S if end is None else min(POLL_S, end - time.monotonic()))
+
+    def _wait(self, seconds: float) -> None:
+        with contextlib.suppress(queue.Empty):
+            self._stops.get(timeout=max(0.0, seconds))
+            self.stop()
 
     @property
     def stopped(self) -> bool:
         """Whether somebody has asked to stop."""
-        return self._stopped.is_set()
+        return not self._stops.empty()
 
     def stop(self) -> None:
         """Let :meth:`events` end once it has yielded what is there. Safe in a signal handler."""
-        self._stopped.set()
+        self._stops.put(None)
 
     def counters(self) -> dict[CounterKey, Counter]:
         """Return the exact counters since start, by key.
@@ -310,6 +319,10 @@ class Tracer:
         """Return the kernel's run_time_ns and run_cnt of each program (needs its statistics on)."""
         infos = ((n, libbpf.program_info(fd)) for n, fd in self._running().programs())
         return {name: (info.run_time_ns, info.run_cnt) for name, info in infos}
+
+    def device(self, netns: int, ifindex: int) -> str:
+        """Return a device's name by namespace inode and ifindex, or an empty string."""
+        return self._devices.name(netns, ifindex)
 
     def location(self, address: int) -> str:
         """Return ``function+0xoffset`` for a kernel address."""
@@ -425,8 +438,9 @@ def _site_symbols() -> frozenset[str]:
     return frozenset(n for site in sites.SITES for n in (site.name, *site.inlined_into))
 
 
-def _has_bpf() -> bool:
-    """Whether CAP_BPF (39) is effective."""
+def require_privilege() -> None:
+    """Raise PrivilegeError unless we are root or CAP_BPF (39) is effective."""
     status = Path("/proc/self/status").read_text()
     effective = next(line for line in status.splitlines() if line.startswith("CapEff"))
-    return bool(int(effective.split()[1], 16) >> 39 & 1)
+    if os.geteuid() and not int(effective.split()[1], 16) >> 39 & 1:
+        raise PrivilegeError("tracing needs root", "run it with sudo")

@@ -1,4 +1,5 @@
 #!/bin/busybox sh
+# shellcheck shell=dash
 # Stage one, in the initramfs: make the host's tree, under a tmpfs, this guest's root.
 # /job/settings holds shell variables, made by initramfs.py: TRIAL, CACHE, OUT, MODULES.
 /bin/busybox --install -s /bin

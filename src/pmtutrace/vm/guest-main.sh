@@ -1,3 +1,4 @@
+# shellcheck shell=dash
 # Stage two, process 1 of the guest: say that it is ready, run the command, send its exit code.
 # MARK, which the command cannot guess, is set by the line that initramfs.py puts in front.
 bb=/run/pmtutrace/busybox

@@ -19,9 +19,13 @@ if TYPE_CHECKING:
 
 # Not on PATH by design of its packagers: Debian up to 12, then Debian 13, Fedora and Arch.
 _PLACES = ("/usr/lib/qemu/virtiofsd", "/usr/libexec/virtiofsd", "/usr/lib/virtiofsd")
-# The options that the C and the Rust virtiofsd share. The tree does not change under a guest in a
-# way that it must see, so the guest may cache what it has read.
-_OPTIONS = "source=/,cache=always,sandbox=chroot"
+# The tree does not change under a guest in a way that it must see, so the guest may cache what it
+# has read. Mounts inside it must not be announced: overlayfs refuses a lower tree with automounts.
+_C_OPTIONS = ("-o", "source=/,cache=always,sandbox=chroot,log_level=warn")
+_RUST_OPTIONS = (
+    *("--shared-dir", "/", "--cache", "always", "--sandbox", "chroot"),
+    *("--no-announce-submounts", "--log-level", "warn"),
+)
 
 
 def daemon() -> str:
@@ -64,12 +68,18 @@ def serve(writable: Sequence[Path], stderr: int) -> tuple[subprocess.Popen[bytes
         connected.connect(address)
     with listening:
         process = start(
-            [program, f"--fd={listening.fileno()}", "-o", _OPTIONS],
+            [program, f"--fd={listening.fileno()}", *_options(program)],
             (listening.fileno(),),
             stderr,
             ("--read-only", *map(str, writable)),
         )
     return process, connected
+
+
+def _options(program: str) -> tuple[str, ...]:
+    """Return the options in the words of this virtiofsd: QEMU's own in C (to 7.2), or in Rust."""
+    said = subprocess.run([program, "--help"], capture_output=True, text=True, check=False).stdout
+    return _RUST_OPTIONS if "--shared-dir" in said else _C_OPTIONS
 
 
 def start(

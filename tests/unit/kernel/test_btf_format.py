@@ -171,7 +171,7 @@ def split_sample():
     # The writer numbers strings from 0; a module's go on after the kernel's.
     _, _, _, header, _, size, _, _ = struct.unpack_from("<HBBIIIII", data)
     words = struct.unpack_from(f"<{size // 4}I", data, header)
-    shift = whole._string_end
+    shift = whole.string_end
     at, moved = 0, list(words)
     for record in own.records[1:]:
         for i, mark in enumerate("s--" + record.shape):

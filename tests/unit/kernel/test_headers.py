@@ -160,7 +160,7 @@ def test_every_type_that_a_kernel_has_can_be_declared(release):
     btf = kernel(release)
     kinds = (*COMPOSITE, *ENUMERATION, Kind.TYPEDEF)
     ids = [i for kind in kinds for i in btf.ids(kind) if btf[i].name]
-    ids = [i for i in ids if btf[i].kind not in ENUMERATION or btf[i].count]
+    ids = [i for i in ids if btf[i].kind not in ENUMERATION or btf[i].vlen]
     declarations = Declarations(btf, ids)
     lines = declarations.lines
     for type_id in ids:

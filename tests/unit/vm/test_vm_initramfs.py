@@ -67,14 +67,16 @@ def test_archive_holds_the_modules_unpacked_and_in_order(modules, tmp_path):
     assert (folder / "upper").is_dir()
 
 
+def zstd(data):
+    return subprocess.run(["zstd", "-c"], input=data, capture_output=True, check=True).stdout
+
+
 @pytest.mark.parametrize("suffix", ["", ".gz", ".xz", ".zst"])
 def test_modules_are_unpacked_whatever_they_are_packed_with(tmp_path, suffix):
-    path = tmp_path / "a.ko"
-    path.write_bytes(b"\x7fELF")
-    tool = {".gz": ["gzip"], ".xz": ["xz"], ".zst": ["zstd", "-q", "--rm"]}.get(suffix)
-    if tool:
-        subprocess.run([*tool, str(path)], check=True)
-    assert initramfs.unpacked(tmp_path / f"a.ko{suffix}") == b"\x7fELF"
+    pack = {".gz": gzip.compress, ".xz": lzma.compress, ".zst": zstd}.get(suffix, bytes)
+    path = tmp_path / f"a.ko{suffix}"
+    path.write_bytes(pack(b"\x7fELF"))
+    assert initramfs.unpacked(path) == b"\x7fELF"
 
 
 @pytest.mark.parametrize("suffix", [".xz", ".gz", ".zst"])

@@ -1,0 +1,175 @@
+"""Build images, and keep them: in the cache under the hash of what they were built from.
+
+Reading BTF takes 20 MB and compiling 100 MB, which a tracer must not carry along. So it is done by
+a child that ends with it; BCC, in a child of that one, is started first and imports LLVM while the
+types are read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from pmtutrace import errors, paths
+from pmtutrace.errors import CompilerError, ImageError, PmtutraceError
+from pmtutrace.kernel import image, sources
+from pmtutrace.kernel.hooks import FUNCTIONS, TRACEPOINTS
+from pmtutrace.kernel.image import KFUNC, RDONLY_CAST, Image, Options
+from pmtutrace.kernel.symbols import read_private, write_private
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from pmtutrace.kernel.btf import Btf
+
+PACKAGES = Path(__file__).resolve().parents[2]
+
+
+def build(btf_path: Path | None, options: Options) -> bytes:
+    """Compile an image for the kernel whose BTF is given (by default the running one's)."""
+    from pmtutrace.kernel import compiler, headers
+    from pmtutrace.kernel.btf import Btf
+    from pmtutrace.kernel.btf_records import Kind
+
+    with compiler.Compiler() as bcc:
+        btf = Btf.load(btf_path)
+        wanted = headers.Wanted.read(sources.folder() / "kernel.toml")
+        header = headers.cached(btf, wanted).read_text()
+        compiled = bcc.compile(header, _defines(btf, options))
+    tracepoints = {name: btf.find((Kind.TYPEDEF,), f"btf_trace_{name}") for name in TRACEPOINTS}
+    functions = {name: btf.find((Kind.FUNC,), name) for name in (*FUNCTIONS, KFUNC)}
+    reasons = btf.enum("skb_drop_reason") or {}
+    return image.seal(
+        {
+            "key": image.key_of(btf.sha256, options),
+            "maps": compiled["maps"],
+            "programs": compiled["programs"],
+            "tracepoints": {name: id_ for name, id_ in tracepoints.items() if id_},
+            "functions": {name: id_ for name, id_ in functions.items() if id_},
+            "reasons": {
+                name.removeprefix("SKB_DROP_REASON_"): number for name, number in reasons.items()
+            },
+            "layout": sources.layout_source(),
+        }
+    )
+
+
+def _defines(btf: Btf, options: Options) -> dict[str, str | int]:
+    """Return the macros for the compiler: sizes, and what this kernel lets programs do."""
+    from pmtutrace.kernel.btf_records import Kind
+
+    out: dict[str, str | int] = {"MAX_FLOWS": options.flows, "RING_PAGES": options.ring_pages}
+    if options.plain:
+        return out
+    out["TP_BTF"] = 1
+    two_words = btf.find((Kind.STRUCT,), "timespec64")
+    if two_words and btf.find((Kind.FUNC,), KFUNC):
+        out["RDONLY_CAST"] = RDONLY_CAST
+        out["TYPEID_timespec64"] = two_words
+    return out
+
+
+class Wanted:
+    """An image that is wanted: in the cache, or being built while the caller does other things.
+
+    One that is stale or damaged is built anew. Leave the context to let go of a build that is
+    under way.
+    """
+
+    def __init__(self, btf_sha256: str, btf_path: Path | None, options: Options) -> None:
+        self._key = image.key_of(btf_sha256, options)
+        name = hashlib.sha256(json.dumps(self._key, sort_keys=True).encode()).hexdigest()[:32]
+        self._kept = paths.cache("images") / f"{name}.image"
+        self._child: subprocess.Popen[bytes] | None = None
+        self._found: Image | None = None
+        try:
+            found = image.unseal(read_private(self._kept))
+            self._found = found if found.key == self._key else None
+        except (OSError, ImageError):
+            pass  # not there, or not to be trusted
+        if self._found is None:
+            self._child = _begin(btf_path, options)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._child is not None:
+            self._child.kill()
+            self._child.communicate()
+
+    def get(self) -> Image:
+        """Return the image, waiting for it if need be.
+
+        Raises:
+            PmtutraceError: what the build failed with.
+        """
+        if self._found is None and self._child is not None:
+            data, said = self._child.communicate()
+            code, self._child = self._child.returncode, None
+            if code:
+                raise _failure(said)
+            self._found = image.unseal(data)
+            write_private(self._kept, data)
+        if self._found is None:
+            raise CompilerError("the image was not built", "try again")
+        return self._found
+
+
+def _begin(btf_path: Path | None, options: Options) -> subprocess.Popen[bytes]:
+    # -P: root must not import what lies in its current folder.
+    command = [sys.executable, "-P", "-m", "pmtutrace.kernel.build"]
+    search = [str(PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])]
+    job = {"btf": str(btf_path) if btf_path else None, "options": asdict(options)}
+    return subprocess.Popen(
+        [*command, json.dumps(job)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(search)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def _failure(said: bytes) -> PmtutraceError:
+    """Make the error again that the child has printed."""
+    last = said.strip().rpartition(b"\n")[2]
+    try:
+        told = json.loads(last)
+        kind = getattr(errors, told["kind"])
+        error: PmtutraceError = kind(told["message"], told["hint"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return CompilerError(
+            f"building the tracer failed: {last.decode(errors='replace') or 'no message'}",
+            "see `pmtutrace doctor`",
+        )
+    return error
+
+
+def main(arguments: list[str]) -> int:
+    """Build what the one argument describes; print the image, or the error as JSON on stderr."""
+    job = json.loads(arguments[0])
+    try:
+        data = build(Path(job["btf"]) if job["btf"] else None, Options(**job["options"]))
+    except PmtutraceError as error:
+        told = {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
+        sys.stderr.write(json.dumps(told) + "\n")
+        return 1
+    sys.stdout.buffer.write(data)
+    sys.stdout.flush()
+    # Giving back what BTF took, piece by piece, would take longer than the exit.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,15 @@
+"""What all tests share: who may run the live ones, and where the command is."""
+
+import pytest
+
+from pmtutrace.errors import NotSupported, PrivilegeError
+from pmtutrace.tracing.tracer import require_privilege
+
+
+def pytest_runtest_setup(item):
+    """Skip live tests for the one reason there is: this process may not trace."""
+    if item.get_closest_marker("live"):
+        try:
+            require_privilege()
+        except (PrivilegeError, NotSupported) as error:
+            pytest.skip(error.message)
