@@ -14,7 +14,8 @@
 #endif
 
 BPF_ARRAY(settings, struct config, 1);
-BPF_ARRAY(sites, struct site_table, 1);
+/* Two: one is read while the other is written. */
+BPF_ARRAY(sites, struct site_table, 2);
 BPF_HASH(watched_netns, __u32, __u8, 4096);
 
 /* Exact. Nothing is ever deleted: a program may be holding an entry. */

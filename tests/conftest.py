@@ -3,13 +3,13 @@
 import pytest
 
 from pmtutrace.errors import NotSupported, PrivilegeError
-from pmtutrace.tracing.tracer import require_privilege
+from pmtutrace.kernel import privileges
 
 
 def pytest_runtest_setup(item):
     """Skip live tests for the one reason there is: this process may not trace."""
     if item.get_closest_marker("live"):
         try:
-            require_privilege()
+            privileges.require()
         except (PrivilegeError, NotSupported) as error:
             pytest.skip(error.message)

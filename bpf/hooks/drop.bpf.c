@@ -4,11 +4,12 @@
  * Cold: all but oversize packets leave after a few loads. */
 
 /* Which piece of which function freed it? A binary search over 64 entries. */
-static __always_inline struct site_range *site_of(__u64 location)
+static __always_inline struct site_range *site_of(struct config *cfg,
+						  __u64 location)
 {
-	int zero = 0, step;
+	int which = cfg->site_table, step;
 	__u32 at = 0;
-	struct site_table *table = sites.lookup(&zero);
+	struct site_table *table = sites.lookup(&which);
 
 	if (!table)
 		return 0;
@@ -325,7 +326,7 @@ static __always_inline void message_lost(struct config *cfg,
 static __always_inline bool examine(struct sk_buff *skb, struct refusal *r,
 				    struct config *cfg)
 {
-	struct site_range *site = site_of(r->location);
+	struct site_range *site = site_of(cfg, r->location);
 	bool certain = false;
 	__u8 version = 0;
 

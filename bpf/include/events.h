@@ -156,7 +156,7 @@ struct site_table {
 };
 _Static_assert(sizeof(struct site_table) == 1536, "site_table");
 
-/* Written once before anything is attached. */
+/* Written before anything is attached; site_table alone changes later. */
 struct config {
 	__u32 every;
 	__u32 rate;
@@ -169,7 +169,7 @@ struct config {
 	__u32 caplen;
 	__u32 second; /* in jiffies */
 	__u32 routes;
-	__u32 padding;
+	__u32 site_table;
 };
 _Static_assert(sizeof(struct config) == 48, "config");
 

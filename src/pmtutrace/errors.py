@@ -12,7 +12,8 @@
     ├── VmError              1   a virtual machine could not be fetched, booted or kept alive
     └── NotSupported         77  this kernel cannot do it
 
-Each carries what happened (the message) and what to do about it (the hint). Only ``cli/`` prints them.
+Each carries what happened (the message) and what to do about it (the hint). Only ``cli/`` prints
+them.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class PmtutraceError(Exception):
 
 
 class UsageError(PmtutraceError):
-    """Refuse arguments that make no sense on this host: an unknown namespace or interface, a bad expression."""
+    """Refuse what makes no sense on this host: an unknown namespace or interface, a bad option."""
 
     exit_code = 2
 
@@ -49,11 +50,11 @@ class CompilerError(PmtutraceError):
 
 
 class ImageError(PmtutraceError):
-    """Report a tracer image that is damaged or was built for another kernel, source or option."""
+    """Report a tracer image that is damaged or was built for something else."""
 
 
 class LoadError(PmtutraceError):
-    """Report that the kernel refused a map, a program or an attachment that it should have taken."""
+    """Report that the kernel refused a map, a program or an attachment that it should take."""
 
 
 class LabError(PmtutraceError):

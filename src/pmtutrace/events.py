@@ -1,7 +1,7 @@
 """Typed events and counters: what the tracer gives to every verb, test and caller.
 
-Addresses are text as ``inet_ntop`` writes it, ports and lengths are host-order integers, lengths and
-MTUs are octets of the network layer (IP header included, link layer not), times are nanoseconds
+Addresses are text as ``inet_ntop`` writes it, ports and lengths are host-order integers, lengths
+and MTUs are octets of the network layer (IP header included, link layer not), times are nanoseconds
 since the Unix epoch in UTC. ``docs/events.md`` describes the JSON form field by field.
 """
 
@@ -36,7 +36,7 @@ class Outer:
 
 @dataclass(frozen=True, slots=True)
 class TunnelRef:
-    """The tunnel device of an event: interface name and ``rtnl_link_ops`` kind (``gre``, ``vxlan`` …)."""
+    """The tunnel of an event: interface name and ``rtnl_link_ops`` kind (``gre``, ``vxlan`` …)."""
 
     name: str
     type: str

@@ -1,9 +1,9 @@
 """Read bpf/include/events.h: the one description of what passes from the kernel side to us.
 
 The header holds enums with explicit values and flat structs of fixed-width members, other structs
-and ``_Static_assert(sizeof(...))`` lines. From it come the ``struct`` formats that decode events and
-counters, and the names of verdicts, causes and losses. All integers are in the host's byte order
-except members called ``be_*``, which are as on the wire.
+and ``_Static_assert(sizeof(...))`` lines. From it come the ``struct`` formats that decode events
+and counters, and the names of verdicts, causes and losses. All integers are in the host's byte
+order except members called ``be_*``, which are as on the wire.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ One folder for images, symbol ranges and fetched kernels: ``$PMTUTRACE_CACHE``, 
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -35,3 +36,13 @@ def cache(*parts: str) -> Path:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise UsageError(f"the cache {folder} cannot be written", hint)
     return folder
+
+
+def prune(folder: Path, keep: int = 32) -> None:
+    """Remove all but the files of a cache folder that were written last."""
+    with contextlib.suppress(OSError):  # somebody else may be tidying up, too
+        files = sorted(
+            (f for f in folder.iterdir() if f.is_file()), key=lambda f: f.stat().st_mtime
+        )
+        for file in files[:-keep]:
+            file.unlink()

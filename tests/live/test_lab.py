@@ -45,6 +45,9 @@ def test_a_wrong_expectation_fails():
     """The lab itself can fail: the same traffic, declared to be dropped, where it is not."""
 
     class Nothing:
+        def refresh(self):
+            pass
+
         def counters(self):
             return {}
 

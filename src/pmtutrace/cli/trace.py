@@ -116,11 +116,11 @@ def trace(**options: Any) -> int:  # noqa: ANN401 -- whatever the options above 
     pmtutrace -i gre1 --verdict suppressed   one tunnel, silent drops only
     pmtutrace -j -d 60 --netns edge          JSON lines for a minute
     """
-    from pmtutrace.kernel import netns
+    from pmtutrace.kernel import netns, privileges
     from pmtutrace.tracing import devices
-    from pmtutrace.tracing.tracer import Settings, Tracer, require_privilege
+    from pmtutrace.tracing.tracer import Settings, Tracer
 
-    require_privilege()
+    privileges.require()
     spaces = {netns.inum(name) for name in options["netns"]} or None
     if options["interface"]:
         devices.require(options["interface"], spaces)
@@ -137,6 +137,7 @@ def trace(**options: Any) -> int:  # noqa: ANN401 -- whatever the options above 
         began = time.monotonic()
         if options["ready_file"]:
             _say_ready(options["ready_file"])
+        privileges.keep()
         _follow(tracer, lines, options["duration"])
         return _close(tracer, wanted, lines, options, time.monotonic() - began)
 

@@ -122,6 +122,7 @@ class Wanted:
                 raise _failure(said)
             self._found = image.unseal(data)
             write_private(self._kept, data)
+            paths.prune(self._kept.parent)
         if self._found is None:
             raise CompilerError("the image was not built", "try again")
         return self._found

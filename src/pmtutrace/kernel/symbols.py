@@ -114,11 +114,8 @@ class Boot:
 
     def __init__(self, names: frozenset[str], btf: Path) -> None:
         self._names = names
-        modules = b" ".join(sorted(b"@".join(line.split()[:6:5]) for line in _lines(MODULES)))
-        key = hashlib.sha256()
-        for part in (BOOT_ID.read_bytes(), modules, " ".join(sorted(names)).encode(), _which(btf)):
-            key.update(part + b"\0")
-        self._kept = paths.cache("boot") / f"{key.hexdigest()[:32]}.json"
+        self.key = boot_key(names, btf)
+        self._kept = paths.cache("boot") / f"{self.key}.json"
         self._ranges: tuple[Range, ...] | None = None
         try:
             seal, _, text = read_private(self._kept).partition(b"\n")
@@ -138,7 +135,17 @@ class Boot:
             entries = [(r.name, r.symbol, r.start, r.end) for r in self._ranges]
             text = json.dumps({"btf": self.btf, "ranges": entries}).encode()
             write_private(self._kept, hashlib.sha256(text).hexdigest().encode() + b"\n" + text)
+            paths.prune(self._kept.parent)
         return self._ranges
+
+
+def boot_key(names: frozenset[str], btf: Path) -> str:
+    """Return what tells this boot, with the modules that are loaded now, from any other."""
+    modules = b" ".join(sorted(b"@".join(line.split()[:6:5]) for line in _lines(MODULES)))
+    key = hashlib.sha256()
+    for part in (BOOT_ID.read_bytes(), modules, " ".join(sorted(names)).encode(), _which(btf)):
+        key.update(part + b"\0")
+    return key.hexdigest()[:32]
 
 
 def _which(path: Path) -> bytes:

@@ -27,7 +27,10 @@ LOOK_EVERY_S = 0.005
 
 
 class Counting(Protocol):
-    """What a scenario needs of a tracer: :meth:`pmtutrace.tracing.Tracer.counters`."""
+    """What a scenario needs of a tracer, as :class:`pmtutrace.tracing.Tracer` has it."""
+
+    def refresh(self) -> None:
+        """Take in the sites of modules that have just been loaded."""
 
     def counters(self) -> Counters:
         """Return the exact sums since the tracer started."""
@@ -60,6 +63,7 @@ def run(scenario: Scenario, tracer: Counting) -> Result:
     """
     try:
         with built(scenario) as net:
+            tracer.refresh()
             before = tracer.counters()
             kernel = exercise(net, scenario)
             counted, others = _settled(net, scenario, tracer, before)

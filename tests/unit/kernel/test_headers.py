@@ -317,5 +317,6 @@ def test_the_compiler_of_bcc_agrees(btf, monkeypatch):
     """Every assertion holds for its clang too, which lays out for another target."""
     monkeypatch.setattr(compiler.sources, "text", lambda: SOURCE)
     text = headers.generate(btf, Wanted.read(KERNEL_TOML))
-    compiled = compiler.compile_sources(text, {})
+    with compiler.Compiler() as bcc:
+            compiled = bcc.compile(text, {})
     assert [program["name"] for program in compiled["programs"]] == ["probe"]

@@ -1,0 +1,165 @@
+"""The kernel's half of a tracer: its image, loaded, set up and attached, until it is closed."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pmtutrace.errors import LoadError, PrivilegeError
+from pmtutrace.kernel import build, features, hooks, image, libbpf, plan, privileges, sites, symbols
+from pmtutrace.kernel.loader import Attached, Loader
+from pmtutrace.tracing.clock import HZ
+
+if TYPE_CHECKING:
+    from pmtutrace.tracing.settings import Settings
+
+BTF = Path("/sys/kernel/btf/vmlinux")
+MOST = 2**32 - 1  # of a __u32
+
+
+class KernelSide:
+    """Everything of a tracer that is in the kernel.
+
+    Raises:
+        PmtutraceError: of the kind that fits, if the kernel, BCC or our rights do not suffice;
+            nothing is left behind then.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        privileges.require()
+        self.settings = settings
+        self.attached: tuple[Attached, ...] = ()
+        self._config: dict[str, int] = {}
+        self._boot = self._look()
+        self.image = self._choose_image()
+        try:
+            self.loader = Loader(self.image)
+            try:
+                self._attach()
+            except LoadError:
+                if settings.image_file or not self.image.tp_btf:
+                    raise
+                # The kernel refused direct loads: once more with helper calls.
+                self.loader.close()
+                self.image = self._obtain(plain=True)
+                self.loader = Loader(self.image)
+                self._attach()
+        except OSError as error:
+            self.close()
+            if error.errno in (errno.EPERM, errno.EACCES):
+                raise PrivilegeError("BPF may not be used", "run as root") from error
+            raise LoadError(f"the kernel refused the tracer: {error.strerror}") from error
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Detach and unload everything. Can be called again."""
+        if hasattr(self, "loader"):
+            self.loader.close()
+
+    def refresh(self) -> bool:
+        """Take in what modules have brought, or taken along, since last looked; True if so."""
+        if symbols.boot_key(_names(), self.settings.btf or BTF) == self._boot.key:
+            return False
+        self._boot = self._look()
+        table = 1 - self._config["site_table"]
+        self._write_sites(table)
+        self._configure(site_table=table)
+        return True
+
+    def location(self, address: int) -> str:
+        """Return ``function+0xoffset`` for a kernel address, an empty string for none."""
+        for piece in self._boot.ranges:
+            if piece.start <= address < piece.end:
+                return f"{piece.symbol}+{address - piece.start:#x}"
+        return symbols.resolve(address) if address else ""
+
+    def watch(self, inum: int) -> None:
+        """Add a network namespace, by inode, to those looked at (where only some are)."""
+        libbpf.map_update(self.loader.maps["watched_netns"], inum.to_bytes(4, "little"), b"\1")
+
+    def _look(self) -> symbols.Boot:
+        return symbols.Boot(_names(), self.settings.btf or BTF)
+
+    def _obtain(self, *, plain: bool) -> image.Image:
+        options = image.Options(plain=plain, flows=self.settings.flows)
+        with build.Wanted(self._boot.btf, self.settings.btf, options) as wanted:
+            _ = self._boot.ranges  # looked up while the compiler works
+            return wanted.get()
+
+    def _choose_image(self) -> image.Image:
+        named = self.settings.image_file
+        if named is None:
+            return self._obtain(plain=self.settings.plain)
+        hint = "build one for this kernel with `pmtutrace compile -o FILE`"
+        try:
+            chosen = image.unseal(named.read_bytes())
+        except OSError as error:
+            raise LoadError(f"cannot read {named}: {error.strerror}", hint) from error
+        if chosen.key["btf"] != self._boot.btf:
+            raise LoadError(f"{named} was built for another kernel", hint)
+        return chosen
+
+    def _attach(self) -> None:
+        symbols_there = frozenset(piece.symbol for piece in self._boot.ranges)
+        available = features.probe(self.image.tracepoints, self.image.functions, symbols_there)
+        self._write_sites(0)
+        self._config = {
+            "every": int(self.settings.every),
+            "rate": min(max(1, self.settings.rate), MOST),
+            "second": HZ,
+            "caplen": self.settings.snaplen,
+            "site_other": sites.NUMBERS[sites.OTHER],
+            "site_tunnel_check": sites.NUMBERS["skb_tunnel_check_pmtu"],
+            "site_table": 0,
+            "filter_netns": int(self.settings.netns is not None),
+        }
+        for inum in self.settings.netns or ():
+            self.watch(inum)
+        attached = []
+        for step in plan.plan(hooks.HOOKS, available):
+            if step.hook.needed:
+                self._configure()
+            result = self.loader.attach(step)
+            attached.append(result)
+            if result.rung:
+                self._config.update(dict.fromkeys(result.rung.settings, 1))
+        self.attached = tuple(attached)
+
+    def _configure(self, **changes: int) -> None:
+        self._config.update(changes)
+        value = self.image.layout.pack("config", dict(self._config))
+        libbpf.map_update(self.loader.maps["settings"], bytes(4), value)
+
+    def _write_sites(self, table: int) -> None:
+        layout = self.image.layout
+        checks = layout.enums["site_check"]
+        room = layout.structs["site_table"].members[0].count or 0
+        owners = {name: site for site in sites.SITES for name in (site.name, *site.inlined_into)}
+        rows = []
+        for piece in self._boot.ranges:
+            site = owners.get(piece.name)
+            if site is None:
+                continue
+            row = {
+                "start": piece.start,
+                "end": piece.end,
+                "site": sites.NUMBERS[site.name],
+                "check": checks[site.check],
+                "silent": int(site.silent),
+            }
+            rows.append(layout.pack("site_range", row))
+        if len(rows) >= room:
+            raise LoadError(f"more than {room - 1} pieces of sites in kallsyms")
+        # The search never looks left of the first entry, so that one is kept empty.
+        empty = layout.pack("site_range", {})
+        last = layout.pack("site_range", {"start": 2**64 - 1, "end": 2**64 - 1})
+        octets = b"".join([empty, *rows, *[last] * (room - 1 - len(rows))])
+        libbpf.map_update(self.loader.maps["sites"], table.to_bytes(4, "little"), octets)
+
+
+def _names() -> frozenset[str]:
+    """Return the functions whose addresses matter: those hooked, and the sites."""
+    return hooks.FUNCTIONS | {n for site in sites.SITES for n in (site.name, *site.inlined_into)}

@@ -1,0 +1,138 @@
+"""From the octets of an event to a typed event with names: devices, functions, reasons, tunnels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pmtutrace.events import Drop, IcmpLost, TunnelRef
+from pmtutrace.kernel import sites
+from pmtutrace.tracing import clock, decode
+from pmtutrace.tracing.devices import Devices
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pmtutrace.events import CounterKey
+    from pmtutrace.kernel.image import Image
+    from pmtutrace.tunnels.inventory import Inventory
+
+FLAG_DF = 1
+FIRST_DUMP_S = 2.0
+
+
+class Namer:
+    """Decodes events of one image.
+
+    Args:
+        image: what wrote them.
+        locate: gives ``function+0xoffset`` for a kernel address.
+    """
+
+    def __init__(self, image: Image, locate: Callable[[int], str]) -> None:
+        self.decoder = decode.Decoder(image.layout, sites.NAMES)
+        self.devices = Devices()
+        self.ticks = clock.Ticks()
+        self.inventory: Inventory | None = None
+        layout = image.layout
+        self._reasons = image.reasons
+        self._locate = locate
+        self._locations: dict[int, str] = {}
+        self._event = layout.codec("event")
+        self._names = layout.names("event")
+        self._lost = layout.enums["event_type"]["EVENT_ICMP_LOST"]
+        start = next(m.offset for m in layout.structs["event"].members if m.name == "key")
+        self._key = slice(start, start + layout.structs["flow_key"].size)
+
+    def event(self, octets: bytes, offset: int) -> Drop | IcmpLost:
+        """Return a typed event; ``offset`` leads from CLOCK_BOOTTIME to the Unix epoch."""
+        f = dict(zip(self._names, self._event.unpack(octets), strict=True))
+        if f["type"] == self._lost:
+            return self._icmp_lost(f, offset)
+        return self._drop(f, octets[self._key], offset)
+
+    def _drop(self, f: dict[str, Any], key_octets: bytes, offset: int) -> Drop:
+        key, tunnel_id, outer_port = self.decoder.key(key_octets)
+        dev = decode.name(f["dev"])
+        self.ticks.learn(f["jiffies"], f["ts_ns"])
+        self.devices.learn(key.netns, key.ifindex, dev)
+        indev = decode.name(f["indev"]) or self.devices.name(key.netns, f["in_ifindex"])
+        return Drop(
+            ts=f["ts_ns"] + offset,
+            netns=key.netns,
+            cpu=f["cpu"],
+            site=key.site,
+            location=self._location(f["location"]) or key.site,
+            # What was turned into its own message was freed nowhere.
+            reason=self._reasons.get(f["reason"]) if f["location"] else None,
+            verdict=key.verdict,
+            cause=self._cause(key, f),
+            length=f["length"],
+            mtu=f["mtu"],
+            gso=f["gso"],
+            df=bool(f["flags"] & FLAG_DF),
+            family=key.family,
+            dev=dev,
+            ifindex=key.ifindex,
+            indev=indev if f["in_ifindex"] else "",
+            tunnel=self._tunnel(key, dev, decode.name(f["kind"]), tunnel_id, outer_port),
+            flow=key.flow,
+            outer=key.outer,
+            count=f["count"],
+            packet=f["packet"][: f["caplen"]],
+        )
+
+    def _icmp_lost(self, f: dict[str, Any], offset: int) -> IcmpLost:
+        from pmtutrace.tracing.icmp import read_message
+
+        message = read_message(f["packet"][: f["caplen"]])
+        location = self._location(f["location"])
+        return IcmpLost(
+            ts=f["ts_ns"] + offset,
+            netns=f["key.netns"],
+            cpu=f["cpu"],
+            site=function(location),
+            location=location,
+            reason=self._reasons.get(f["reason"]),
+            family=message.family,
+            to=message.to,
+            mtu=message.mtu,
+            flow=message.quoted,
+        )
+
+    def _location(self, address: int) -> str:
+        if address not in self._locations:
+            self._locations[address] = self._locate(address)
+        return self._locations[address]
+
+    def _cause(self, key: CounterKey, f: dict[str, Any]) -> str | None:
+        """Return the cause; of a lost message, the reason and the site of its own death."""
+        if not f["news_location"]:
+            return key.cause
+        site = function(self._location(f["news_location"]))
+        reason = self._reasons.get(f["news_reason"])
+        return f"{reason} {site}" if reason else site
+
+    def _tunnel(
+        self, key: CounterKey, dev: str, kind: str, tunnel_id: int, port: int
+    ) -> TunnelRef | None:
+        from pmtutrace.tunnels import kinds
+
+        if kind in kinds.KINDS:
+            return TunnelRef(dev, kind)
+        if key.outer is None or self.inventory is None:
+            return None
+        self.inventory.wait(FIRST_DUMP_S)
+        found = self.inventory.by_outer(
+            key.netns,
+            key.outer.saddr,
+            key.outer.daddr,
+            key.outer.proto,
+            tunnel_id or None,
+            port or None,
+        )
+        return TunnelRef(found.name, found.type) if found else None
+
+
+def function(location: str) -> str:
+    """Return the function of a location, without offset and what the compiler appended."""
+    return location.partition("+")[0].partition(".")[0]
