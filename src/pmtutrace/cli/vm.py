@@ -125,6 +125,8 @@ def run(
     wanted = [n for name in names for n in (kernels.NAMES if name == "all" else (name,))]
     with _progress() as progress:
         chosen = [kernels.find(name, modules, progress) for name in dict.fromkeys(wanted)]
+        for kernel in chosen:
+            _compile_for(kernel, progress)
     if len({kernel.name for kernel in chosen}) < len(chosen):
         raise UsageError("two kernels have the same file name", "run them one after the other")
     job = Command(command, Path.cwd(), timeout, out)
@@ -134,6 +136,29 @@ def run(
         return _run_several(chosen, job, machine, console, parallel)
     except KeyboardInterrupt:
         return _INTERRUPTED
+
+
+def _compile_for(kernel: kernels.Kernel, progress: Callable[[str], None]) -> None:
+    """Put the tracer image for a guest into the cache that it shares: 20 times faster than there.
+
+    Where this host cannot, the guest compiles for itself.
+    """
+    import hashlib
+
+    from pmtutrace.errors import PmtutraceError
+    from pmtutrace.kernel.build import Wanted
+    from pmtutrace.kernel.image import Options
+    from pmtutrace.vm.btf import btf
+
+    try:
+        path = btf(kernel)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        with Wanted(digest, path, Options()) as image:
+            if image.building:
+                progress(f"compiling the tracer for {kernel.name}")
+            image.get()
+    except PmtutraceError as error:
+        progress(f"{kernel.name} has to compile the tracer itself: {error.message}")
 
 
 def _run_one(kernel: kernels.Kernel, job: Command, machine: Machine, console: bool) -> int:

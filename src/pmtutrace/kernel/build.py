@@ -109,6 +109,11 @@ class Wanted:
             self._child.kill()
             self._child.communicate()
 
+    @property
+    def building(self) -> bool:
+        """Whether it was not in the cache, so that :meth:`get` will take a moment."""
+        return self._found is None
+
     def get(self) -> Image:
         """Return the image, waiting for it if need be.
 

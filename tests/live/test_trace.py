@@ -1,0 +1,359 @@
+"""`pmtutrace trace` beside real packets: its lines, its summary and the kernel agree."""
+
+import itertools
+import json
+import subprocess
+from dataclasses import replace
+
+import pytest
+from traced import COMMAND, Trace, run
+
+from pmtutrace import lab
+from pmtutrace.lab import Traffic
+from pmtutrace.lab.run import exercise
+from pmtutrace.lab.scenarios import named
+from pmtutrace.lab.scenarios.routed import STRANGER, A, B, routed
+from pmtutrace.lab.traffic import COUNT, send
+
+pytestmark = pytest.mark.live
+V4, V6 = (Traffic("udp", "a", A[version], B[version]) for version in (4, 6))
+# To an address of its own: the sender has learned the path MTU to the other, and raw sockets obey.
+SILENT = Traffic("raw-udp", "a", STRANGER[4], "10.77.2.99")
+
+
+def only(net, node="r"):
+    """Return the option that keeps everybody else's packets out."""
+    return ("--netns", net[node].name)
+
+
+@pytest.fixture(scope="module")
+def net():
+    """A router between two hosts, for all tests that only send another kind of traffic."""
+    with lab.built(routed()) as net:
+        yield net
+
+
+def seen(net, *traffics, words=(), count=None):
+    """Send traffics beside a trace of the router; return the trace, which has ended."""
+    with Trace("--all", *only(net), *words) as trace:
+        for traffic in traffics:
+            send(net, traffic)
+        assert trace.end(None if count else 2) == 0
+        return trace.drops, trace.summary, trace.stderr
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "route-v4-udp-forward",
+        "route-v6-echo-forward",
+        "route-v6-tcp-forward",
+        "route-v4-no-route-back",
+        "route-v4-news-filtered",
+        "vxlan-df-v4-udp-forward",
+        "vxlan-bridge-v6-udp",
+        "bridge-v4-udp",
+    ],
+)
+def test_one_line_for_each_refused_packet(name):
+    scenario = named(name)
+    expected = scenario.expected
+    with lab.built(scenario) as net, Trace("--all", *only(net)) as trace:
+        kernel = exercise(net, scenario)
+        assert trace.end() == 0
+        drops, summary = trace.drops, trace.summary
+        assert trace.stderr == ""
+    assert kernel == {item.name: item.delta for item in scenario.kernel}
+    assert len(drops) == summary["drops"] == summary["events_streamed"] == COUNT
+    assert summary["verdicts"] == {expected.verdict: COUNT}
+    assert [drop["count"] for drop in drops] == [1] * COUNT
+    for drop in drops:
+        assert drop["netns"] == net["r"].name
+        assert drop["site"] == drop["location"].partition("+")[0].partition(".")[0]
+        assert (drop["site"], drop["dev"], drop["mtu"]) == (
+            expected.site,
+            expected.dev,
+            expected.mtu,
+        )
+        assert (drop["verdict"], drop["cause"] or None) == (expected.verdict, drop["cause"])
+        flow = drop["flow"]
+        assert (flow["saddr"], flow["daddr"]) == (scenario.traffic.saddr, scenario.traffic.daddr)
+        assert (drop["tunnel"] or {}).get("name") == expected.tunnel
+        assert bool(drop["outer"]) == expected.outer
+
+
+def test_the_flow_of_a_datagram(net):
+    (drop, *_), _, _ = seen(net, V4)
+    assert drop["flow"] == {
+        "saddr": "10.77.1.1",
+        "daddr": "10.77.2.1",
+        "proto": "udp",
+        "sport": 2323,
+        "dport": 9,
+    }
+    assert (drop["len"], drop["mtu"], drop["df"], drop["gso"]) == (1500, 1400, True, 0)
+    assert (drop["dev"], drop["indev"], drop["schema"]) == ("rb", "ra", 1)
+
+
+def test_the_summary_is_the_kernels_own_count(net):
+    before = net["r"].counters()
+    _, summary, _ = seen(net, V4, V6, SILENT)
+    after = net["r"].counters()
+
+    def moved(name):
+        return after[name] - before[name]
+
+    assert summary["drops"] == moved("IpFragFails") + moved("Ip6FragFails") == 3 * COUNT
+    assert summary["verdicts"]["told"] == moved("IcmpOutDestUnreachs") + moved("Icmp6OutPktTooBigs")
+    assert summary["verdicts"] == {"told": 2 * COUNT, "suppressed": COUNT}
+    assert summary["causes"] == {"no_route_back": COUNT}
+    assert summary["losses"] == dict.fromkeys(summary["losses"], 0)
+
+
+FILTERS = {
+    "-4": lambda drop: drop["family"] == 4,
+    "-6": lambda drop: drop["family"] == 6,
+    "-i rb": lambda drop: True,
+    "-i ra": lambda drop: False,
+    "--host 10.77.1.1": lambda drop: drop["flow"]["saddr"] == "10.77.1.1",
+    "--host 10.77.2.0/24": lambda drop: drop["family"] == 4,
+    "--host fd77::/16 -4": lambda drop: False,
+    "--host 198.51.100.1 --host fd77:1::1": (
+        lambda drop: drop["flow"]["saddr"] in ("198.51.100.1", "fd77:1::1")
+    ),
+    "--site ip_forward": lambda drop: drop["site"] == "ip_forward",
+    "--site ip6_forward --site ip_fragment": lambda drop: drop["site"] == "ip6_forward",
+    "--verdict suppressed": lambda drop: drop["verdict"] == "suppressed",
+    "--verdict told -6": lambda drop: drop["verdict"] == "told" and drop["family"] == 6,
+    "--tunnel vx0": lambda drop: False,
+}
+
+
+@pytest.fixture(scope="module")
+def mixed(net):
+    """All drops of a mix, unfiltered, and all filters' traces of the same packets."""
+    traces = {words: Trace("--all", *only(net), *words.split()) for words in ("", *FILTERS)}
+    try:
+        for traffic in (V4, V6, SILENT):
+            send(net, traffic)
+        ended = {}
+        for words, trace in traces.items():
+            assert trace.end() == 0
+            ended[words] = (trace.drops, trace.summary)
+        yield ended
+    finally:
+        for trace in traces.values():
+            trace.__exit__()
+
+
+@pytest.mark.parametrize("words", FILTERS)
+def test_a_filter_means_the_same_for_lines_and_summary(mixed, words):
+    every, _ = mixed[""]
+    drops, summary = mixed[words]
+    wanted = [drop for drop in every if FILTERS[words](drop)]
+    assert len(every) == 3 * COUNT
+    strip = [{**drop, "ts": None} for drop in drops]
+    assert strip == [{**drop, "ts": None} for drop in wanted]
+    assert summary["drops"] == summary["events_streamed"] == len(wanted)
+
+
+def test_a_filter_on_tunnels_and_devices(request):
+    scenario = named("vxlan-df-v4-udp-forward")
+    with (
+        lab.built(scenario) as net,
+        Trace("--all", *only(net), "--tunnel", "vx0") as tunnel,
+        Trace("--all", *only(net), "-i", "ru") as device,
+        Trace("--all", *only(net), "-i", "vx0") as other,
+    ):
+        exercise(net, scenario)
+        for trace, count in ((tunnel, COUNT), (device, COUNT), (other, 0)):
+            assert trace.end() == 0
+            assert (len(trace.drops), trace.summary["drops"]) == (count, count)
+
+
+def test_other_namespaces_are_not_shown(net):
+    with lab.built(named("route-v4-news-filtered")) as other, Trace("--all", *only(net)) as trace:
+        exercise(other, named("route-v4-news-filtered"))
+        assert trace.end() == 0
+        assert trace.lines == []
+        assert trace.summary["drops"] == 0
+
+
+def test_count_ends_it(net):
+    with Trace("--all", *only(net), "-c", "5") as trace:
+        send(net, V4)
+        assert trace.end(None) == 0
+        assert len(trace.drops) == trace.summary["events_streamed"] == 5
+        assert 5 <= trace.summary["drops"] <= COUNT
+
+
+def test_duration_ends_it(net):
+    with Trace("-d", "0.5", *only(net)) as trace:
+        assert trace.end(None) == 0
+        assert 0.5 <= trace.summary["seconds"] < 3
+
+
+@pytest.mark.parametrize("rate", [1, 3])
+def test_rate_bounds_the_lines_of_a_flow_and_nothing_else(net, rate):
+    burst = Traffic("udp", "a", A[4], B[4], count=500)
+    other = replace(SILENT, count=500)
+    with Trace("--rate", str(rate), *only(net)) as trace:
+        for traffic in (burst, other):
+            send(net, traffic)
+        assert trace.end() == 0
+        drops, summary = trace.drops, trace.summary
+    assert summary["drops"] == 1000
+    assert summary["events_streamed"] == len(drops)
+    for verdict in ("told", "suppressed"):
+        stamps = sorted(_seconds(drop) for drop in drops if drop["verdict"] == verdict)
+        assert 1 <= len(stamps)
+        # In a window of a second that may begin at any moment, the rate may come twice.
+        for start in stamps:
+            assert sum(start <= stamp < start + 1 for stamp in stamps) <= 2 * rate
+    assert sum(drop["count"] for drop in drops) <= 1000
+
+
+def _seconds(line):
+    hours, minutes, seconds = line["ts"][11:-1].split(":")
+    return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+
+
+def test_without_json_the_lines_are_data_and_the_summary_is_not(net):
+    with Trace("--all", *only(net), text=True) as trace:
+        send(net, V4)
+        assert trace.end() == 0
+        header, *lines = trace.stdout.splitlines()
+        said = trace.stderr
+    assert header.split() == "TIME NETNS DEV LEN MTU VERDICT FLOW, SITE".split()
+    assert len(lines) == COUNT
+    assert all(
+        line.endswith("told       udp 10.77.1.1:2323 > 10.77.2.1:9, ip_forward") for line in lines
+    )
+    assert said.startswith(f"{COUNT} oversize packets dropped in ")
+    assert said.endswith(f": {COUNT} told\n")
+
+
+@pytest.mark.parametrize("words", [("-j",), ()])
+def test_a_reader_that_has_seen_enough(net, words, tmp_path):
+    """As with `| head -1`: no traceback, and it is no failure."""
+    trace = [*COMMAND, "trace", "--all", *only(net), *words]
+    with subprocess.Popen(trace, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        senders = itertools.count()
+        head = subprocess.Popen(["head", "-1"], stdin=child.stdout, stdout=subprocess.PIPE)
+        child.stdout.close()
+        while head.poll() is None or child.poll() is None:
+            send(net, V4)
+            assert next(senders) < 2000, "it never noticed"
+        line, _ = head.communicate()
+        said = child.stderr.read().decode()
+    assert (head.returncode, child.returncode) == (0, 0)
+    assert said == ""
+    assert json.loads(line)["type"] == "drop" if words else line.startswith(b"TIME")
+
+
+@pytest.mark.parametrize(
+    ("redirection", "code", "said"),
+    [
+        (">&-", 0, ""),
+        ("2>&-", 0, ""),
+        ("<&-", 0, ""),
+        (">/dev/full", 1, "pmtutrace: No space left on device"),
+    ],
+)
+def test_whatever_the_standard_streams_are(redirection, code, said):
+    line = f'"$@" trace -j -d 0.1 {redirection}'
+    done = run(command=("sh", "-c", line, "sh", *COMMAND))
+    assert done.returncode == code
+    assert done.stderr.startswith(said)
+    assert "Traceback" not in done.stderr
+    assert done.stdout == "" or json.loads(done.stdout)["type"] == "summary"
+
+
+def test_fail_on(net):
+    for words, code in (
+        (("--fail-on", "told"), 3),
+        (("--fail-on", "drop"), 3),
+        (("--fail-on", "suppressed"), 0),
+        (("--fail-on", "drop", "-6"), 0),
+    ):
+        with Trace("--all", *only(net), *words) as trace:
+            send(net, V4)
+            assert trace.end() == code, words
+
+
+def test_a_namespace_that_goes_away():
+    with lab.built(routed()) as net:
+        trace = Trace("--all")
+        inum = net["r"].inum
+        send(net, V4)
+    with trace, lab.built(routed()) as net:
+        send(net, V6)
+        assert trace.end() == 0
+        drops = trace.drops
+        assert trace.stderr == ""
+    gone = [drop for drop in drops if drop["flow"]["saddr"] == A[4] and drop["netns"] != inum]
+    assert len([drop for drop in drops if drop["netns"] == net["r"].name]) >= COUNT
+    assert gone or len([drop for drop in drops if drop["netns"] == inum]) >= COUNT
+
+
+def test_a_tunnel_that_goes_away():
+    scenario = named("vxlan-df-v4-udp-forward")
+    with lab.built(scenario) as net, Trace("--all", *only(net)) as trace:
+        exercise(net, scenario)
+        net["r"].run(lambda: subprocess.run(["ip", "link", "del", "vx0"], check=True))
+        while not any(line["type"] == "tunnel" for line in _complete(trace)):
+            assert trace.child.poll() is None, trace.stderr
+        assert trace.end() == 0
+        drops, summary = trace.drops, trace.summary
+        changes = [line for line in trace.lines if line["type"] == "tunnel"]
+        assert trace.stderr == ""
+    assert len(drops) == summary["drops"] == COUNT
+    assert all(drop["tunnel"] == {"name": "vx0", "type": "vxlan"} for drop in drops)
+    assert [(line["change"], line["name"], line["kind"]) for line in changes] == [
+        ("gone", "vx0", "vxlan")
+    ]
+
+
+def _complete(trace):
+    whole, _, _ = trace.stdout.rpartition("\n")
+    return [json.loads(line) for line in whole.splitlines()]
+
+
+def test_hostile_names():
+    """Names that a terminal would obey reach it escaped, and cannot make a second line of JSON."""
+    space, device = "x\n\x1b[31m\udcff", "r\x1b[2J\u202e"
+    topology = routed()
+    with lab.built(topology) as net:
+        made = ["ip", "netns", "attach", space.encode("utf-8", "surrogateescape")]
+        holder = subprocess.Popen(
+            ["nsenter", f"--net={net['r'].path}", "sleep", "60"], stdin=subprocess.DEVNULL
+        )
+        try:
+            subprocess.run([*made, str(holder.pid)], check=True)
+            net["r"].run(
+                lambda: subprocess.run(
+                    f"ip link set rb down; ip link set rb name '{device}'; ip link set '{device}' up",
+                    shell=True,
+                    check=True,
+                )
+            )
+            # what went with the device
+            net["r"].run(
+                lambda: subprocess.run(
+                    ["ip", "route", "replace", "10.77.2.0/24", "dev", device], check=True
+                )
+            )
+            with Trace("--all") as lines, Trace("--all", text=True) as text:
+                send(net, V4)
+                assert (lines.end(), text.end()) == (0, 0)
+                mine = [drop for drop in lines.drops if drop["mtu"] == 1400]
+                assert (lines.stderr, text.stdout.count("Traceback")) == ("", 0)
+                assert len(mine) >= COUNT
+                assert "\x1b" not in text.stdout + text.stderr
+                assert "\u202e" not in text.stdout
+        finally:
+            holder.kill()
+            holder.wait()
+            subprocess.run(
+                ["ip", "netns", "delete", space.encode("utf-8", "surrogateescape")], check=True
+            )
