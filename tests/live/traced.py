@@ -18,10 +18,10 @@ class Trace:
     """A running `pmtutrace trace -j`, everything attached.
 
     What it writes goes into files, so that it never waits for us. Being ready is heard through a
-    FIFO, so that nobody need look again and again.
+    FIFO, so that nobody need look again and again. ``before`` are words in front of the command.
     """
 
-    def __init__(self, *words, text=False, environment=None):
+    def __init__(self, *words, text=False, environment=None, before=()):
         self._folder = tempfile.TemporaryDirectory()
         folder = Path(self._folder.name)
         ready = folder / "ready"
@@ -30,7 +30,7 @@ class Trace:
         options = [*words, "--ready-file", str(ready), *([] if text else ["-j"])]
         pipe = os.open(ready, os.O_RDONLY | os.O_NONBLOCK)
         self.child = subprocess.Popen(
-            [*COMMAND, "trace", *options],
+            [*before, *COMMAND, "trace", *options],
             stdout=self._out,
             stderr=self._err,
             env={**os.environ, **(environment or {})},

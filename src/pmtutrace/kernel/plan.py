@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from pmtutrace.kernel.hooks import Attachment, Hook, How, Rung
 
@@ -44,6 +44,12 @@ class Step:
     hook: Hook
     rungs: tuple[Rung, ...]
     refused: tuple[tuple[str, str], ...]
+
+
+def without(features: Features, ways: Collection[str]) -> Features:
+    """Return the features of a kernel that lacks these ways to attach."""
+    kept = {h: Support(False, "not wanted") if h in ways else s for h, s in features.ways.items()}
+    return replace(features, ways=kept)
 
 
 def obstacle(attachment: Attachment, features: Features) -> str:

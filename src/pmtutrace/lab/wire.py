@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import itertools
 import shutil
+import socket
 import subprocess
 import time
 from ipaddress import ip_interface
@@ -29,6 +30,7 @@ READY_S = 10.0
 NOARP, MULTICAST, UP = 0x80, 0x1000, 0x1  # IFF_*
 NODAD = 0x02  # IFA_F_NODAD
 PERMANENT = 0x80  # NUD_PERMANENT
+LOCAL_TABLE, LOCAL = 255, 2  # RT_TABLE_LOCAL, RTN_LOCAL
 OPERATIONAL = ("UP", "UNKNOWN")
 
 
@@ -133,22 +135,37 @@ def load_filter(name: str, script: str) -> None:
 
 
 def wait_until_up(topology: Topology, routes: Routes) -> None:
-    """Wait until every device can send: a kernel worker tells of carrier and attaches qdiscs."""
+    """Wait until every device can send and every address receive.
+
+    Kernel workers tell of carrier and attach qdiscs, and, duplicate address detection or not, make
+    the local routes of IPv6 addresses (addrconf_dad_work).
+    """
     wanted = {(port.node, port.dev) for port in topology.ports}
     wanted |= {(bridge.node, bridge.dev) for bridge in topology.bridges}
+    for port in topology.ports:
+        owned = map(ip_interface, port.addresses)
+        wanted |= {(port.node, str(own.ip)) for own in owned if own.version == 6}
     end = time.monotonic() + READY_S
     while wanted:
         for node in {node for node, _ in wanted}:
-            wanted -= {(node, dev) for dev in _working(routes[node])}
+            ready = itertools.chain(_working(routes[node]), _local(routes[node]))
+            wanted -= {(node, what) for what in ready}
         if time.monotonic() > end:
-            late = ", ".join(f"{dev} of {node}" for node, dev in sorted(wanted))
+            late = ", ".join(f"{what} of {node}" for node, what in sorted(wanted))
             raise LabError(f"not up after {READY_S:g} s: {late}")
 
 
 def _working(route: Any) -> Iterator[str]:  # noqa: ANN401
+    """Yield the devices that can send."""
     for link in route.get_links():
         if link.get_attr("IFLA_OPERSTATE") in OPERATIONAL and link.get_attr("IFLA_QDISC") != "noop":
             yield link.get_attr("IFLA_IFNAME")
+
+
+def _local(route: Any) -> Iterator[str]:  # noqa: ANN401
+    """Yield the IPv6 addresses that can receive."""
+    for local in route.get_routes(family=socket.AF_INET6, table=LOCAL_TABLE, type=LOCAL):
+        yield local.get_attr("RTA_DST")
 
 
 def index(route: Any, dev: str) -> int:  # noqa: ANN401

@@ -105,6 +105,7 @@ class KernelSide:
     def _attach(self) -> None:
         symbols_there = frozenset(piece.symbol for piece in self._boot.ranges)
         available = features.probe(self.image.tracepoints, self.image.functions, symbols_there)
+        available = plan.without(available, self.settings.without)
         self._write_sites(0)
         self._config = {
             "every": int(self.settings.every),

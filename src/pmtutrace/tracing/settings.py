@@ -23,6 +23,8 @@ class Settings:
         image_file: a tracer image built ahead of time, so that no compiler is needed.
         flows: entries of the counter table.
         plain: read kernel memory by helper calls only, as on a kernel that knows nothing better.
+        without: ways to attach that are not used (``fentry``, ``kprobe`` …), as on a kernel that
+            does not have them.
     """
 
     netns: Collection[int] | None = None
@@ -33,3 +35,4 @@ class Settings:
     image_file: Path | None = None
     flows: int = 65536
     plain: bool = False
+    without: frozenset[str] = frozenset()

@@ -1,0 +1,48 @@
+"""The scenario suite: on the running kernel, whichever it is, held to features.toml."""
+
+from __future__ import annotations
+
+import os
+import platform
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from pmtutrace.tracing import Tracer
+
+FEATURES = tomllib.loads(Path(__file__).with_name("features.toml").read_text())
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What the running kernel must support."""
+
+    name: str
+    hooks: dict[str, str] = field(default_factory=dict)
+    skips: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def known(self) -> bool:
+        return bool(self.hooks)
+
+
+def running() -> Kernel:
+    release = platform.release()
+    # 7.2 and whatever comes: the whole series is one entry.
+    short = ".".join(release.split(".")[:2])
+    name = os.environ.get("PMTUTRACE_KERNEL") or short
+    entry = FEATURES.get(name) or FEATURES.get(short) or FEATURES.get(short.partition(".")[0])
+    return Kernel(name, **entry) if entry else Kernel(name)
+
+
+@pytest.fixture(scope="session")
+def kernel():
+    return running()
+
+
+@pytest.fixture(scope="session")
+def tracer():
+    with Tracer() as attached:
+        yield attached

@@ -1,0 +1,49 @@
+"""The lower rungs of the ladders, on kernels that would take a better one: the same verdicts."""
+
+from __future__ import annotations
+
+import pytest
+
+from pmtutrace.lab import run
+from pmtutrace.lab.scenarios import BY_NAME
+from pmtutrace.tracing.tracer import Settings, Tracer
+
+pytestmark = pytest.mark.live
+
+NO_FENTRY = frozenset({"fentry", "fexit"})
+NO_PROBES = NO_FENTRY | {"kprobe", "kretprobe"}
+RUNGS = {
+    "kprobe": Settings(without=NO_FENTRY),
+    "tracepoint": Settings(without=NO_PROBES),
+    "plain": Settings(plain=True),
+    "plain tracepoint": Settings(plain=True, without=NO_PROBES),
+}
+# One of each kind: told, suppressed for each reason that can be seen, lost, silent, outer packet.
+SCENARIOS = (
+    "route-v4-udp-forward",
+    "route-v6-udp-forward",
+    "route-v4-no-route-back",
+    "route-v4-icmp-error",
+    "route-v6-icmp-error",
+    "route-v4-news-filtered",
+    "route-v6-news-filtered",
+    "route-v4-udp-fits",
+    "bridge-v4-udp",
+    "vxlan-df-v4-udp-forward",
+    "vxlan6-v6-udp-forward",
+)
+
+
+@pytest.fixture(scope="module", params=RUNGS)
+def lower(request):
+    with Tracer(RUNGS[request.param]) as tracer:
+        yield tracer
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_same_verdicts(name, lower):
+    sent4 = next(a for a in lower.attached if a.hook.name == "icmp4").rung is not None
+    if not sent4 and BY_NAME[name].expected and name.startswith(("route-v4", "vxlan-df")):
+        pytest.skip("without kprobes, and before icmp:icmp_send, nothing shows what was sent")
+    result = run.run(BY_NAME[name], lower)
+    assert result.result == "ok", result.reason

@@ -1,0 +1,44 @@
+"""Every scenario of the lab, with real hooks and real packets, exact against the kernel's counters."""
+
+from __future__ import annotations
+
+import pytest
+
+from pmtutrace.lab import run
+from pmtutrace.lab.scenarios import ALL, BY_NAME
+
+from .conftest import FEATURES
+
+pytestmark = pytest.mark.live
+
+
+@pytest.mark.parametrize("scenario", ALL, ids=lambda scenario: scenario.name)
+def test_scenario(scenario, tracer, kernel):
+    result = run.run(scenario, tracer)
+    if result.result == "skipped":
+        assert not kernel.known or scenario.name in kernel.skips, (
+            f"skipped, and features.toml does not allow that on {kernel.name}: {result.reason}"
+        )
+        pytest.skip(result.reason)
+    assert result.result == "ok", result.reason
+    assert scenario.name not in kernel.skips, "features.toml allows a skip that is not needed"
+
+
+def test_every_hook_is_attached_as_it_must_be(tracer, kernel):
+    found = {a.hook.name: a.rung.name if a.rung else None for a in tracer.attached}
+    if kernel.known:
+        assert found == kernel.hooks, {a.hook.name: a.refused for a in tracer.attached}
+    assert all(found.values())
+
+
+def test_nothing_was_lost(tracer):
+    """Runs last: what the whole suite streamed and remembered found room."""
+    while tracer.poll():
+        pass
+    losses = tracer.losses()
+    assert not any(losses[kind] for kind in ("counters_full", "news_full", "nested")), losses
+
+
+def test_features_name_scenarios_that_exist():
+    named = {name for entry in FEATURES.values() for name in entry.get("skips", {})}
+    assert named <= set(BY_NAME)
