@@ -81,6 +81,14 @@ static __always_inline bool refused_for_size(struct sk_buff *skb,
 	return false;
 }
 
+#define QUOTE4 24 /* as much as every IPv4 packet has */
+
+/* Is the packet known when its message is sent? Else only the message is. */
+static __always_inline bool message_has_packet(struct config *cfg, bool ipv6)
+{
+	return ipv6 ? cfg->attempt6 : cfg->sent4;
+}
+
 static __always_inline void take(struct refusal *r, const struct news *news)
 {
 	r->known = news->verdict;
@@ -97,7 +105,7 @@ static __always_inline void take_news(struct sk_buff *skb, struct refusal *r,
 {
 	__u64 key = (__u64)skb;
 	struct news *news = news_of.lookup(&key);
-	struct quote quote;
+	struct quote quote = {};
 
 	r->known = VERDICT_NONE;
 	r->told_mtu = 0;
@@ -107,8 +115,9 @@ static __always_inline void take_news(struct sk_buff *skb, struct refusal *r,
 		news->verdict = VERDICT_NONE;
 		return;
 	}
-	if (!r->ipv6 || cfg->attempt6 ||
-	    peek(&r->packet, r->packet.at, &quote, sizeof(quote)))
+	if (message_has_packet(cfg, r->ipv6) ||
+	    (r->ipv6 ? peek(&r->packet, r->packet.at, &quote, sizeof(quote)) :
+		       peek(&r->packet, r->packet.at, &quote, QUOTE4)))
 		return;
 	key = quote_key(&quote);
 	news = quoted_news.lookup(&key);
@@ -159,10 +168,18 @@ static __always_inline void judge(struct sk_buff *skb, struct refusal *r,
 	}
 	if (key->verdict != VERDICT_SUPPRESSED)
 		return;
-	key->cause = r->ipv6 ? why_not_ipv6(skb, &r->packet, &r->upper,
-					    &r->inside) :
-			       why_not_ipv4(skb, &r->packet, is_emitting(),
-					    way_back(r, cfg));
+	if (r->ipv6) {
+		key->cause = why_not_ipv6(skb, &r->packet, &r->upper, &r->inside);
+		return;
+	}
+	key->cause = why_not_ipv4(skb, &r->packet, is_emitting(),
+				  way_back(r, cfg));
+	/* Where no sending can be seen and nothing speaks against it, it was
+	 * sent: the kernel makes the same tests. */
+	if (!cfg->sent4 && key->cause >= CAUSE_NO_ROOM) {
+		key->verdict = VERDICT_TOLD;
+		key->cause = CAUSE_NONE;
+	}
 }
 
 static __always_inline void fill_drop(struct event *event, struct sk_buff *skb,
@@ -237,7 +254,7 @@ static __always_inline bool is_own_message(struct sk_buff *skb,
 	return version == 0x45 && !peek(p, p->at, &ip, sizeof(ip)) &&
 	       ip.protocol == PROTO_ICMP &&
 	       is_too_big(4, ip.type, ip.code) &&
-	       !peek(p, p->at + 28, quote, sizeof(*quote) / 2);
+	       !peek(p, p->at + 28, quote, QUOTE4);
 }
 
 /* A message that had waited for its neighbour: its packet is long gone. */
@@ -308,7 +325,7 @@ static __always_inline void message_lost(struct config *cfg,
 
 	if (!is_own_message(skb, p, &quote, &ipv6))
 		return;
-	if (!is_late(reason) && ipv6 && !cfg->attempt6) {
+	if (!is_late(reason) && !message_has_packet(cfg, ipv6)) {
 		note_quoted(&quote, VERDICT_LOST, location, reason);
 		return;
 	}

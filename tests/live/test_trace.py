@@ -292,9 +292,9 @@ def test_a_tunnel_that_goes_away():
     scenario = named("vxlan-df-v4-udp-forward")
     with lab.built(scenario) as net, Trace("--all", *only(net)) as trace:
         exercise(net, scenario)
+        trace.wait_for(lambda line: line["type"] == "drop")  # named: so the tunnels are known
         net["r"].run(lambda: subprocess.run(["ip", "link", "del", "vx0"], check=True))
-        while not any(line["type"] == "tunnel" for line in _complete(trace)):
-            assert trace.child.poll() is None, trace.stderr
+        trace.wait_for(lambda line: line["type"] == "tunnel")
         assert trace.end() == 0
         drops, summary = trace.drops, trace.summary
         changes = [line for line in trace.lines if line["type"] == "tunnel"]
@@ -304,11 +304,6 @@ def test_a_tunnel_that_goes_away():
     assert [(line["change"], line["name"], line["kind"]) for line in changes] == [
         ("gone", "vx0", "vxlan")
     ]
-
-
-def _complete(trace):
-    whole, _, _ = trace.stdout.rpartition("\n")
-    return [json.loads(line) for line in whole.splitlines()]
 
 
 def test_hostile_names():

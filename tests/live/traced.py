@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 COMMAND = (sys.executable, "-m", "pmtutrace.cli.main")
@@ -26,15 +27,16 @@ class Trace:
         folder = Path(self._folder.name)
         ready = folder / "ready"
         os.mkfifo(ready)
-        self._out, self._err = (folder / "out").open("w+b"), (folder / "err").open("w+b")
+        self._out, self._err = folder / "out", folder / "err"
         options = [*words, "--ready-file", str(ready), *([] if text else ["-j"])]
         pipe = os.open(ready, os.O_RDONLY | os.O_NONBLOCK)
-        self.child = subprocess.Popen(
-            [*before, *COMMAND, "trace", *options],
-            stdout=self._out,
-            stderr=self._err,
-            env={**os.environ, **(environment or {})},
-        )
+        with self._out.open("wb") as out, self._err.open("wb") as err:
+            self.child = subprocess.Popen(
+                [*before, *COMMAND, "trace", *options],
+                stdout=out,
+                stderr=err,
+                env={**os.environ, **(environment or {})},
+            )
         process = os.pidfd_open(self.child.pid)
         try:
             self._wait_until_ready(pipe, process)
@@ -59,8 +61,6 @@ class Trace:
         if self.child.poll() is None:
             self.child.kill()
             self.child.wait()
-        self._out.close()
-        self._err.close()
         self._folder.cleanup()
 
     def end(self, number=signal.SIGINT):
@@ -69,15 +69,24 @@ class Trace:
             self.child.send_signal(number)
         return self.child.wait(ENDS_WITHIN_S)
 
+    def wait_for(self, wanted):
+        """Return once a line was written that ``wanted`` says yes to."""
+        deadline = time.monotonic() + ENDS_WITHIN_S
+        while True:
+            whole, _, _ = self.stdout.rpartition("\n")
+            if any(wanted(json.loads(line)) for line in whole.splitlines()):
+                return
+            assert self.child.poll() is None, self.stderr
+            assert time.monotonic() < deadline, whole
+            select.select([], [], [], 0.02)
+
     @property
     def stdout(self):
-        self._out.seek(0)
-        return self._out.read().decode()
+        return self._out.read_bytes().decode()
 
     @property
     def stderr(self):
-        self._err.seek(0)
-        return self._err.read().decode()
+        return self._err.read_bytes().decode()
 
     @property
     def lines(self):

@@ -90,8 +90,10 @@ HOOKS = (
                 ("attempt4", "sent4"),
             ),
             Rung("tracepoint", (_tp("icmp_send"),), ("sent4",)),
+            # Nothing to attach: __icmp_send()'s own tests are made again on the packet.
+            Rung("predicates", ()),
         ),
-        "whether a frag-needed was sent",
+        "whether a frag-needed was sent is inferred",
     ),
     Hook(
         "icmp6",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pmtutrace.lab import Net, Scenario, Topology
-    from pmtutrace.pytest_plugin.trace import Trace
+    from pmtutrace.pytest_plugin.assertions import Trace
     from pmtutrace.tracing import Tracer
 
 STRICT = "pmtutrace_strict"
@@ -87,17 +87,17 @@ def pmtu_tracer(request: pytest.FixtureRequest) -> Iterator[Tracer]:
         yield tracer
 
 
-@pytest.fixture()
+@pytest.fixture
 def pmtu_lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     """Give what builds topologies and scenarios until the end of the test."""
     with contextlib.ExitStack() as stack:
         yield Lab(request.config, stack)
 
 
-@pytest.fixture()
+@pytest.fixture
 def trace(pmtu_tracer: Tracer, pmtu_lab: Lab) -> Trace:
     """Give assertions about what is dropped in the labs of this test from now on."""
-    from pmtutrace.pytest_plugin.trace import Trace
+    from pmtutrace.pytest_plugin.assertions import Trace
 
     following = Trace(pmtu_tracer, pmtu_lab.nets)
     pmtu_lab.on_built.append(following.follow)

@@ -42,7 +42,7 @@ def failure(
     for name, value in expected.items():
         values = tally([*matched, *others], name)
         left.append(("" if [*values] == [value] else "!", name, word(value), told(values)))
-    right = [f"{name} +{by}" for name, by in kernel.items() if by and not DULL.search(name)]
+    right = [f"{name} {by:+}" for name, by in kernel.items() if by and not DULL.search(name)]
     right = right or ["none moved"]
     height = max(len(left), len(right))
     left += [("", "", "", "")] * (height - len(left))

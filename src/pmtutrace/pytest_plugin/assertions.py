@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter as Tally
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar, Unpack
 
@@ -43,7 +44,7 @@ class Trace:
         self._tracer = tracer
         self._since = time.time_ns()
         self._nets: dict[int, Net] = {}
-        self._kernel: dict[str, int] = {}
+        self._kernel: Tally[str] = Tally()
         self._events: list[Event] = []
         self._start = _of(tracer.counters(), {NOBODY_KNOWS})
         self._expected = dict(self._start)
@@ -61,7 +62,7 @@ class Trace:
         self._start |= now
         self._expected |= now
         self._nets |= nodes
-        self._kernel |= _kernel([net])
+        self._kernel.update(_kernel([net]))
 
     def expect(
         self,
@@ -148,7 +149,7 @@ class Trace:
     def _moved(self) -> dict[str, int]:
         """Return by how much the kernel's own counters moved, by ``NODE COUNTER``."""
         now = _kernel(self._nets.values())
-        return {name: value - self._kernel.get(name, 0) for name, value in now.items()}
+        return {name: value - self._kernel[name] for name, value in now.items()}
 
     def _arrived(self, look: Callable[[], T], enough: Callable[[T], bool], timeout: float) -> T:
         """Look until it is enough and no packet moves any more, or until it is too late."""
@@ -170,9 +171,9 @@ def _of(counters: Counters, inums: Iterable[int]) -> Counters:
     return {key: counter for key, counter in counters.items() if key.netns in inums}
 
 
-def _kernel(nets: Iterable[Net]) -> dict[str, int]:
-    """Return the kernel's own counters of all nodes, by ``NODE COUNTER``."""
-    nodes = {node.inum: node for net in nets for node in net}.values()
-    return {
-        f"{node.label} {name}": value for node in nodes for name, value in node.counters().items()
-    }
+def _kernel(nets: Iterable[Net]) -> Tally[str]:
+    """Return the kernel's own counters by ``NODE COUNTER``; nodes of the same label are added up."""
+    found: Tally[str] = Tally()
+    for node in {node.inum: node for net in nets for node in net}.values():
+        found.update({f"{node.label} {name}": value for name, value in node.counters().items()})
+    return found
