@@ -41,7 +41,8 @@ class Result:
     """One line of ``pmtutrace lab run -j``.
 
     ``result`` is ``ok``, ``failed`` or ``skipped``, ``reason`` says why where it is not ``ok``.
-    ``kernel`` is by how much the kernel's own counters moved.
+    ``kernel`` is by how much those of the kernel's own counters moved that must agree with
+    ``counted``, ``also`` the others that are declared: news that did not come, devices' errors.
     """
 
     scenario: str
@@ -50,10 +51,11 @@ class Result:
     expected: int
     counted: int
     kernel: Mapping[str, int]
+    also: Mapping[str, int]
 
     def json(self) -> dict[str, Any]:
-        """Return it as the JSON object of its line."""
-        return {**asdict(self), "kernel": dict(self.kernel)}
+        """Return it as the JSON object of its line; the router's counters go by their bare names."""
+        return asdict(self) | {"kernel": _bare(self.kernel), "also": _bare(self.also)}
 
 
 def run(scenario: Scenario, tracer: Counting) -> Result:
@@ -68,12 +70,20 @@ def run(scenario: Scenario, tracer: Counting) -> Result:
             kernel = exercise(net, scenario)
             counted, others = _settled(net, scenario, tracer, before)
     except NotSupported as error:
-        return Result(scenario.name, "skipped", error.message, scenario.count, 0, {})
+        return Result(scenario.name, "skipped", error.message, scenario.count, 0, {}, {})
     except LabError as error:
-        return Result(scenario.name, "failed", error.message, scenario.count, 0, {})
+        return Result(scenario.name, "failed", error.message, scenario.count, 0, {}, {})
     reason = verdict(scenario, counted, others, kernel)
     result = "failed" if reason else "ok"
-    return Result(scenario.name, result, reason, scenario.count, counted, kernel)
+    agreeing = {item.name for item in scenario.kernel if item.delta == scenario.count}
+    parts: tuple[dict[str, int], dict[str, int]] = ({}, {})
+    for name, delta in kernel.items():
+        parts[name not in agreeing][name] = delta
+    return Result(scenario.name, result, reason, scenario.count, counted, *parts)
+
+
+def _bare(counters: Mapping[str, int]) -> dict[str, int]:
+    return {name.removeprefix("r "): delta for name, delta in counters.items()}
 
 
 def exercise(net: Net, scenario: Scenario) -> dict[str, int]:

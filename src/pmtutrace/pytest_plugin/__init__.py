@@ -8,7 +8,7 @@ describes what is public here.
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -61,7 +61,7 @@ class Lab:
         try:
             net = self._stack.enter_context(built(what))
         except (NotSupported, PrivilegeError) as error:
-            _give_up(self._config, error)
+            raise _given_up(self._config, error) from None
         self.nets.append(net)
         for started in self.on_built:
             started(net)
@@ -82,7 +82,7 @@ def pmtu_tracer(request: pytest.FixtureRequest) -> Iterator[Tracer]:
     try:
         tracer.start()
     except (NotSupported, PrivilegeError) as error:
-        _give_up(request.config, error)
+        raise _given_up(request.config, error) from None
     with contextlib.closing(tracer):
         yield tracer
 
@@ -104,10 +104,10 @@ def trace(pmtu_tracer: Tracer, pmtu_lab: Lab) -> Trace:
     return following
 
 
-def _give_up(config: pytest.Config, error: PmtutraceError) -> NoReturn:
-    """Skip, for the reason that the error gives; or fail, where nothing may be skipped."""
+def _given_up(config: pytest.Config, error: PmtutraceError) -> BaseException:
+    """Return what skips for the reason that the error gives; what fails, if none may be skipped."""
     hint = f" ({error.hint})" if error.hint else ""
     reason = f"pmtutrace: {error.message}{hint}"
     if config.getoption(STRICT) or config.getini(STRICT):
-        pytest.fail(reason, pytrace=False)
-    pytest.skip(reason)
+        return pytest.fail.Exception(reason, pytrace=False)
+    return pytest.skip.Exception(reason)

@@ -101,7 +101,10 @@ class Trace:
 
         matched, rest = self._arrived(look, lambda seen: report.packets(seen[0]) >= drops, timeout)
         if report.packets(matched) != drops or (rest and not others):
-            raise AssertionError(report.failure(drops, wanted, matched, rest, self._moved()))
+            moved = self._moved()
+            raise AssertionError(
+                report.failure(drops, wanted, matched, rest, moved, allowed=others)
+            )
         now = self._tracer.counters()
         self._expected |= {row.key: now[row.key] for row in matched}
         return {row.key: row.counter for row in matched}
@@ -172,7 +175,7 @@ def _of(counters: Counters, inums: Iterable[int]) -> Counters:
 
 
 def _kernel(nets: Iterable[Net]) -> Tally[str]:
-    """Return the kernel's own counters by ``NODE COUNTER``; nodes of the same label are added up."""
+    """Return the kernel's own counters by ``NODE COUNTER``; nodes of one label are added up."""
     found: Tally[str] = Tally()
     for node in {node.inum: node for net in nets for node in net}.values():
         found.update({f"{node.label} {name}": value for name, value in node.counters().items()})

@@ -27,6 +27,8 @@ def failure(
     matched: Sequence[Dropped],
     others: Sequence[Dropped],
     kernel: Mapping[str, int],
+    *,
+    allowed: bool = False,
 ) -> str:
     """Return the text of a failure; an exclamation mark is before all that was not expected.
 
@@ -36,11 +38,13 @@ def failure(
         matched: what was counted of that kind.
         others: what else was counted.
         kernel: by how much the kernel's counters moved, by ``NODE COUNTER``.
+        allowed: whether something else may have been.
     """
     counted, besides = packets(matched), packets(others)
     left = [("" if counted == drops else "!", "drops", str(drops), str(counted))]
+    shown = matched if matched and allowed else [*matched, *others]
     for name, value in expected.items():
-        values = tally([*matched, *others], name)
+        values = tally(shown, name)
         left.append(("" if [*values] == [value] else "!", name, word(value), told(values)))
     right = [f"{name} {by:+}" for name, by in kernel.items() if by and not DULL.search(name)]
     right = right or ["none moved"]
@@ -49,9 +53,10 @@ def failure(
     right += [""] * (height - len(right))
     head = f"expected {drops} drops, counted {counted}"
     if besides:
-        head += f", and {besides} that were not expected"
+        head += f", and {besides} {'others' if allowed else 'that were not expected'}"
     rows = [HEADINGS, *((*row, moved) for row, moved in zip(left, right, strict=True))]
-    keys = [(row, "!" if not drops else "") for row in matched] + [(row, "!") for row in others]
+    keys = [(row, "" if drops else "!") for row in matched]
+    keys += [(row, "" if allowed else "!") for row in others]
     return "\n".join([head, *columns(rows), *_by_key(keys)])
 
 

@@ -1,0 +1,428 @@
+"""The documents say what the code does: no more, no less."""
+
+import dataclasses
+import json
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from pmtutrace import errors, jsonl, layout
+from pmtutrace.cli import trace as trace_verb
+from pmtutrace.cli import vm as vm_verb
+from pmtutrace.cli.verbs import VERBS, cli
+from pmtutrace.events import Drop, Flow, IcmpLost, Outer, TunnelChange, TunnelRef
+from pmtutrace.kernel import hooks, sites, sources
+from pmtutrace.kernel.loader import Attached
+from pmtutrace.lab import Expected, Topology, Traffic
+from pmtutrace.lab.run import Result
+from pmtutrace.lab.scenarios import ALL
+from pmtutrace.tracing.filters import Filter
+from pmtutrace.tracing.summary import summarize
+
+TREE = Path(__file__).resolve().parents[2]
+DOCS = TREE / "docs"
+PAGES = (
+    *TREE.glob("*.md"),
+    *(TREE / "bpf").glob("*.md"),
+    *(TREE / "vagrant").glob("*.md"),
+    *DOCS.rglob("*.md"),
+)
+HEADING = re.compile(r"^(#+) +(.*)$")
+CODE = re.compile(r"`([^`]+)`")
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+WORDS = layout.Layout(sources.layout_source())
+LOSSES = [*WORDS.words("loss", "LOSS_").values(), "recursion"]
+FLOW = Flow("192.0.2.1", "192.0.2.2", 6, 1, 2)
+
+
+def section(page, title):
+    """Return the lines below a heading, up to the next of any level."""
+    lines = iter(page.read_text().splitlines())
+    for line in lines:
+        found = HEADING.match(line)
+        if found and found[2].replace("`", "") == title:
+            break
+    else:
+        pytest.fail(f"{page.name} has no section {title!r}")
+    out = []
+    for line in lines:
+        if HEADING.match(line):
+            break
+        out.append(line)
+    return out
+
+
+def table(page, title, number=0):
+    """Return the rows of a section's table as dicts by the names of its columns."""
+    tables, rows = [], []
+    for line in [*section(page, title), ""]:
+        if line.startswith("|"):
+            rows.append([cell.strip() for cell in line.strip().strip("|").split("|")])
+        elif rows:
+            tables.append(rows)
+            rows = []
+    head, rule, *body = tables[number]
+    assert all(set(cell) <= set("-:") for cell in rule)
+    assert all(len(row) == len(head) for row in body), f"{page.name}, {title}: a ragged table"
+    return [dict(zip(head, row, strict=True)) for row in body]
+
+
+def first_codes(rows):
+    """Return what stands in backquotes in the first column, in order."""
+    return [code for row in rows for code in CODE.findall(next(iter(row.values())))]
+
+
+def fields(title):
+    return first_codes(table(DOCS / "events.md", title))
+
+
+def flat(value, open_objects=()):
+    """Return the paths of all members of an object; those of open objects are names of data."""
+    out = []
+    for key, inner in value.items():
+        out.append(key)
+        if isinstance(inner, dict) and key not in open_objects:
+            out += [f"{key}.{path}" for path in flat(inner)]
+        if isinstance(inner, list) and inner and isinstance(inner[0], dict):
+            out += [f"{key}[].{path}" for path in flat(inner[0])]
+    return out
+
+
+def an_event(kind):
+    if kind is Drop:
+        return Drop(
+            ts=0,
+            netns=1,
+            cpu=0,
+            site="ip_forward",
+            location="ip_forward+0x1",
+            reason="PKT_TOO_BIG",
+            verdict="told",
+            cause=None,
+            length=1500,
+            mtu=1400,
+            gso=0,
+            df=True,
+            family=4,
+            dev="a",
+            ifindex=2,
+            indev="b",
+            tunnel=TunnelRef("gre1", "gre"),
+            flow=FLOW,
+            outer=Outer("192.0.2.3", "192.0.2.4", 47),
+            count=1,
+            packet=b"",
+        )
+    if kind is IcmpLost:
+        return IcmpLost(0, 1, 0, "f", "f+0x1", None, 4, "192.0.2.1", 1400, FLOW)
+    return TunnelChange(0, 1, "gone", "gre1", "gre", 1476)
+
+
+def a_summary():
+    losses = dict.fromkeys(LOSSES, 0)
+    return summarize({}, losses, wanted=Filter(), seconds=1, streamed=0)
+
+
+class TestEvents:
+    @pytest.mark.parametrize("kind", [Drop, IcmpLost, TunnelChange])
+    def test_a_line_has_the_fields_of_its_table_in_order(self, kind):
+        line = jsonl.event(an_event(kind), {})
+        assert flat(line) == fields(line["type"])
+
+    def test_the_summary_has_the_fields_of_its_table_in_order(self):
+        assert flat(a_summary(), ("verdicts", "causes")) == fields("summary")
+
+    def test_the_losses_of_the_summary_are_those_of_the_kernel_side(self):
+        assert [path for path in fields("summary") if path.startswith("losses.")] == [
+            f"losses.{kind}" for kind in LOSSES
+        ]
+
+    def test_schema_is_the_number_in_the_tables(self):
+        for title in ("drop", "icmp_lost", "tunnel", "summary"):
+            (row,) = (r for r in table(DOCS / "events.md", title) if r["field"] == "`schema`")
+            assert row["meaning"] == str(jsonl.SCHEMA)
+
+    def test_examples_have_just_those_fields(self):
+        shown = []
+        for text in re.findall(r"```json\n(.*?)\n```", (DOCS / "events.md").read_text(), re.S):
+            line = json.loads(text)
+            title = line.get("type", "lab run")
+            optional = {f for f in fields(title) if f.partition(".")[0] in ("tunnel", "outer")}
+            paths = set(flat(line, ("verdicts", "causes", "kernel")))
+            assert set(fields(title)) - optional <= paths <= set(fields(title))
+            shown.append(title)
+        assert {"drop", "summary", "lab run"} <= set(shown)
+
+    def test_protocols_with_a_name(self):
+        (line,) = (
+            line
+            for line in (DOCS / "events.md").read_text().splitlines()
+            if line.startswith("Protocols with a name:")
+        )
+        assert CODE.findall(line) == list(jsonl.PROTOCOLS.values())
+
+    @pytest.mark.parametrize(
+        ("title", "enum", "prefix"),
+        [("Verdicts", "verdict", "VERDICT_"), ("Causes", "cause", "CAUSE_")],
+    )
+    def test_verdicts_and_causes_are_those_of_events_h(self, title, enum, prefix):
+        rows = table(DOCS / "events.md", title)
+        words = list(WORDS.words(enum, prefix).values())
+        assert [CODE.findall(next(iter(row.values())))[0] for row in rows] == words
+        programs = "".join((sources.folder() / name).read_text() for name in sources.TEXTS)
+        programs += (sources.folder() / "include" / "skb.h").read_text()
+        for word, row in zip(words, rows, strict=True):
+            used = re.search(rf"\b{prefix}{word.upper()}\b", programs) is not None
+            wanted = "never" if word == "none" else "yes" if used else "not yet"
+            assert row["reported"] == wanted, word
+
+    def test_verdicts_of_the_readme_and_of_the_option(self):
+        words = [w for w in WORDS.words("verdict", "VERDICT_").values() if w != "none"]
+        assert first_codes(table(TREE / "README.md", "How to read a verdict")) == words
+        assert list(trace_verb.VERDICTS) == words
+
+    def test_lab_run(self):
+        line = Result("n", "ok", None, 23, 23, {"r IpFragFails": 23}).json()
+        assert flat(line, ("kernel",)) == fields("lab run")
+
+    def test_lab_list(self):
+        lines = [scenario.json() for scenario in ALL]
+        rows = {CODE.findall(r["field"])[0]: r for r in table(DOCS / "events.md", "lab list")}
+        for line in lines:
+            assert sorted(line) == sorted(rows)
+        for field, kind in (("topology", Topology), ("traffic", Traffic), ("expected", Expected)):
+            named = CODE.findall(rows[field]["meaning"])
+            assert [n for n in named if "/" not in n] == [
+                f.name for f in dataclasses.fields(kind)
+            ], field
+
+    def test_vm_list(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("PMTUTRACE_CACHE", str(tmp_path))
+        said = CliRunner().invoke(vm_verb.vm, ["list", "-j"], catch_exceptions=False)
+        lines = [json.loads(line) for line in said.output.splitlines()]
+        assert lines
+        for line in lines:
+            assert list(line) == fields("vm list")
+
+
+class TestDoctor:
+    @pytest.fixture
+    def lines(self, monkeypatch):
+        """What doctor says where the first hook holds on its last rung and the others on none."""
+        from pmtutrace.cli import doctor
+
+        class Tracer:
+            attached = tuple(
+                Attached(hook, hook.ladder[-1] if at == 0 else None, (("fentry", "refused"),))
+                for at, hook in enumerate(hooks.HOOKS)
+            )
+
+            def __enter__(self):
+                return self
+
+            def __exit__(self, *_):
+                pass
+
+        monkeypatch.setattr("pmtutrace.tracing.Tracer", Tracer)
+        said = CliRunner().invoke(doctor.doctor, ["-j"], catch_exceptions=False)
+        return [json.loads(line) for line in said.stdout.splitlines()]
+
+    def test_every_line_has_the_fields_of_its_table_in_order(self, lines):
+        assert {line["type"] for line in lines} == {"check", "hook", "doctor"}
+        for line in lines:
+            assert flat(line) == fields(line["type"])
+
+    def test_the_checks_are_named(self, lines):
+        (row,) = (r for r in table(DOCS / "events.md", "check") if r["field"] == "`name`")
+        names = [line["name"] for line in lines if line["type"] == "check"]
+        assert CODE.findall(row["meaning"]) == names
+
+
+def commands(command=cli, path=()):
+    """Yield every command with its path."""
+    yield path, command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            yield from commands(command.get_command(context, name), (*path, name))
+
+
+def options(command, path):
+    """Return every spelling of every option of a command."""
+    context = click.Context(command, help_option_names=["-h", "--help"])
+    params = [p for p in command.get_params(context) if isinstance(p, click.Option)]
+    return sorted(word for p in params for word in (*p.opts, *p.secondary_opts))
+
+
+COMMANDS = dict(commands())
+
+
+def command_lines(page):
+    """Yield what comes after `pmtutrace`, word by word, in code of a page."""
+    text = page.read_text()
+    blocks = re.findall(r"^(?: {4}|\t)(.*)$", text, re.M)
+    blocks += [line for b in re.findall(r"```sh\n(.*?)```", text, re.S) for line in b.splitlines()]
+    inline = re.sub(r"```.*?```", "", text, flags=re.S)
+    blocks += CODE.findall(inline.replace("\n", " "))
+    call = re.compile(r"(?:^|&& |-- |ssh far |# )(?:sudo )?(?:\S*/)?pmtutrace(?: (.*))?$")
+    for line in blocks:
+        words = line.partition("  #")[0].strip()
+        while found := call.search(words):
+            rest = found[1] or ""
+            own, _, inside = rest.partition(" -- ")
+            yield shlex.split(own)
+            words = f"-- {inside}" if inside else ""
+
+
+def checked(words):
+    """Raise AssertionError unless a command line names a verb and options that there are."""
+    path = []
+    rest = list(words)
+    while rest and rest[0] == "--debug":
+        rest.pop(0)
+    if not rest or rest[0].startswith("-"):
+        if rest and rest[0] in ("--version", "-h", "--help"):
+            return
+        path = ["trace"]
+    while rest and not rest[0].startswith("-"):
+        if (*path, rest[0]) not in COMMANDS:
+            if not path or isinstance(COMMANDS[tuple(path)], click.Group):
+                assert rest[0].isupper(), f"there is no verb {' '.join([*path, rest[0]])}"
+            break
+        path.append(rest.pop(0))
+    known = options(COMMANDS[tuple(path)], tuple(path))
+    for word in rest:
+        if word.startswith("-") and not re.match(r"-\d", word):
+            assert word in known, f"{' '.join(path)} has no option {word}"
+
+
+class TestUsage:
+    @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+    def test_every_option_has_a_row_and_every_row_is_an_option(self, path):
+        title = " ".join(path) if path else "Usage"
+        rows = table(DOCS / "usage.md", title)
+        assert sorted(first_codes(rows)) == options(COMMANDS[path], path)
+
+    def test_verbs_come_in_the_order_of_the_help(self):
+        titles = [
+            line.removeprefix("## ").strip("`")
+            for line in (DOCS / "usage.md").read_text().splitlines()
+            if line.startswith("## `")
+        ]
+        assert titles == list(VERBS)
+
+    @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(TREE)))
+    def test_command_lines_can_be_run(self, page):
+        for words in command_lines(page):
+            checked(words)
+
+    def test_command_lines_are_found(self):
+        assert len(list(command_lines(TREE / "README.md"))) >= 8
+        for wrong in (["nonsense"], ["trace", "--nonsense"], ["lab", "nonsense"], ["--nonsense"]):
+            with pytest.raises(AssertionError):
+                checked(wrong)
+
+    def test_make_targets_are_in_the_makefile(self):
+        targets = re.findall(r"^([a-z-]+):", (TREE / "Makefile").read_text(), re.M)
+        for page in PAGES:
+            for target in re.findall(r"(?:`|^ {4})make ([a-z-]+)", page.read_text(), re.M):
+                assert target in targets, page.name
+
+    def test_packages_that_the_makefile_installs_are_in_the_readme(self):
+        readme = (TREE / "README.md").read_text()
+        lists = re.findall(r"^APT_\w+ := (.*)$", (TREE / "Makefile").read_text(), re.M)
+        assert len(lists) == 3
+        for package in " ".join(lists).split():
+            assert re.search(rf"[` \n]{re.escape(package)}[` \n]", readme), package
+
+    def test_exit_codes(self):
+        def below(kind):
+            return {kind.exit_code}.union(*(below(k) for k in kind.__subclasses__()))
+
+        wanted = {0, *below(errors.PmtutraceError), trace_verb.FAILED_ON, trace_verb.LOST_DATA}
+        for page in (DOCS / "usage.md", TREE / "README.md"):
+            assert [int(row["code"]) for row in table(page, "Exit codes")] == sorted(wanted)
+        in_help = {int(code) for code in re.findall(r"(\d+) [a-z-]", cli.epilog or "")}
+        assert in_help == wanted
+
+
+class TestHooks:
+    PAGE = DOCS / "hooks.md"
+
+    @pytest.mark.parametrize("hook", hooks.HOOKS, ids=lambda hook: hook.name)
+    def test_the_ladder_of_each_hook(self, hook):
+        rows = table(self.PAGE, hook.name)
+        assert [(row["rung"], CODE.findall(row["attachments"])) for row in rows] == [
+            (rung.name, [f"{a.how}:{a.target}" for a in rung.attachments]) for rung in hook.ladder
+        ]
+        prose = " ".join(section(self.PAGE, hook.name)).replace("`", "")
+        assert f"Cost: {hook.cost}" in prose
+        assert "Without" in prose or hook.needed
+
+    def test_there_is_no_other_hook(self):
+        titles = re.findall(r"^## `(\w+)`$", self.PAGE.read_text(), re.M)
+        assert titles == [hook.name for hook in hooks.HOOKS]
+
+    def test_sites(self):
+        rows = table(self.PAGE, "Sites")
+        assert [
+            (CODE.findall(r["site"]), CODE.findall(r["test made again"]), r["silent"]) for r in rows
+        ] == [([s.name], [s.check], "yes" if s.silent else "no") for s in sites.SITES]
+
+    def test_where_a_site_may_be_inlined(self):
+        prose = CODE.findall("\n".join(section(self.PAGE, "Sites")))
+        for site in sites.SITES:
+            assert set(site.inlined_into) <= set(prose)
+
+
+class TestLimitations:
+    PAGE = DOCS / "limitations.md"
+
+    def test_every_kind_of_loss(self):
+        assert first_codes(table(self.PAGE, "Losses")) == LOSSES
+
+    def test_sizes_are_those_of_the_sources(self):
+        for row in table(self.PAGE, "Sizes"):
+            (name,), (file,) = CODE.findall(row["constant"]), CODE.findall(row["file"])
+            found = re.findall(rf"^#define {name} (\d+)\b", (TREE / file).read_text(), re.M)
+            assert found == [row["value"]], name
+
+
+class TestLinks:
+    @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(TREE)))
+    def test_links_within_the_tree_lead_somewhere(self, page):
+        for target in LINK.findall(page.read_text()):
+            if re.match(r"[a-z]+:", target):
+                continue
+            name, _, anchor = target.partition("#")
+            there = (page.parent / name).resolve() if name else page
+            assert there.exists(), target
+            if anchor:
+                titles = [m[2] for m in map(HEADING.match, there.read_text().splitlines()) if m]
+                slugs = [re.sub(r"[^\w\- ]", "", t.lower()).replace(" ", "-") for t in titles]
+                assert anchor in slugs, target
+
+    def test_files_that_are_named_are_there(self):
+        """Paths in backquotes, from the top of the tree or from the package."""
+        roots = (TREE, TREE / "src" / "pmtutrace", TREE / "bpf")
+        for page in PAGES:
+            for code in CODE.findall(re.sub(r"```.*?```", "", page.read_text(), flags=re.S)):
+                if re.fullmatch(r"[a-z_0-9]+(/[\w.-]+)*(/|\.(py|h|c|toml|md))", code):
+                    assert any((root / code).exists() for root in roots), f"{page.name}: {code}"
+
+
+class TestLicences:
+    def test_every_file_of_bpf_names_its_licence(self):
+        first = "/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */"
+        for file in [*(TREE / "bpf").rglob("*.c"), *(TREE / "bpf").rglob("*.h")]:
+            assert file.read_text().splitlines()[0] == first, file.name
+
+    def test_texts(self):
+        assert "Version 2.0, January 2004" in (TREE / "LICENSE").read_text()
+        text = (TREE / "bpf" / "LICENSE").read_text()
+        assert "GPL-2.0-only OR BSD-2-Clause" in text
+        assert "Redistributions in binary form" in text
