@@ -65,7 +65,7 @@ def start(cache):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_any_moment_is_a_good_one_to_end(number, tmp_path):
-    moments = random.Random(number)
+    moments = random.Random(number)  # noqa: S311 -- the same moments each time
     with Trace("-d", "0.01", environment={"PMTUTRACE_CACHE": str(tmp_path)}) as warm:
         warm.end(None)
     for _ in range(MOMENTS):

@@ -4,11 +4,13 @@ import itertools
 import json
 import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from traced import COMMAND, Trace, run
 
 from pmtutrace import lab
+from pmtutrace.kernel import netns
 from pmtutrace.lab import Traffic
 from pmtutrace.lab.run import exercise
 from pmtutrace.lab.scenarios import named
@@ -198,7 +200,7 @@ def test_rate_bounds_the_lines_of_a_flow_and_nothing_else(net, rate):
     assert summary["events_streamed"] == len(drops)
     for verdict in ("told", "suppressed"):
         stamps = sorted(_seconds(drop) for drop in drops if drop["verdict"] == verdict)
-        assert 1 <= len(stamps)
+        assert stamps
         # In a window of a second that may begin at any moment, the rate may come twice.
         for start in stamps:
             assert sum(start <= stamp < start + 1 for stamp in stamps) <= 2 * rate
@@ -216,7 +218,7 @@ def test_without_json_the_lines_are_data_and_the_summary_is_not(net):
         assert trace.end() == 0
         header, *lines = trace.stdout.splitlines()
         said = trace.stderr
-    assert header.split() == "TIME NETNS DEV LEN MTU VERDICT FLOW, SITE".split()
+    assert header.endswith("VERDICT    FLOW, SITE")
     assert len(lines) == COUNT
     assert all(
         line.endswith("told       udp 10.77.1.1:2323 > 10.77.2.1:9, ip_forward") for line in lines
@@ -308,39 +310,32 @@ def test_a_tunnel_that_goes_away():
 
 def test_hostile_names():
     """Names that a terminal would obey reach it escaped, and cannot make a second line of JSON."""
-    space, device = "x\n\x1b[31m\udcff", "r\x1b[2J\u202e"
-    topology = routed()
-    with lab.built(topology) as net:
-        made = ["ip", "netns", "attach", space.encode("utf-8", "surrogateescape")]
-        holder = subprocess.Popen(
-            ["nsenter", f"--net={net['r'].path}", "sleep", "60"], stdin=subprocess.DEVNULL
-        )
+    space, device = "\x1b[31m\nx\udcff", "r\x1b[2J\u202e\u00e9"
+    named = Path(netns.RUN, space)
+    with lab.built(routed()) as net:
+        named.touch()
+        subprocess.run(["mount", "--bind", net["r"].path, named], check=True)
         try:
-            subprocess.run([*made, str(holder.pid)], check=True)
-            net["r"].run(
-                lambda: subprocess.run(
-                    f"ip link set rb down; ip link set rb name '{device}'; ip link set '{device}' up",
-                    shell=True,
-                    check=True,
-                )
-            )
-            # what went with the device
-            net["r"].run(
-                lambda: subprocess.run(
-                    ["ip", "route", "replace", "10.77.2.0/24", "dev", device], check=True
-                )
-            )
-            with Trace("--all") as lines, Trace("--all", text=True) as text:
+            for words in (
+                ("link", "set", "rb", "down"),
+                ("link", "set", "rb", "name", device),
+                ("link", "set", device, "up"),
+                ("route", "replace", "10.77.2.0/24", "dev", device),
+            ):
+                net["r"].run(lambda words=words: subprocess.run(["ip", *words], check=True))
+            with (
+                Trace("--all", *only(net), "-i", device) as lines,
+                Trace("--all", *only(net), text=True) as text,
+            ):
                 send(net, V4)
                 assert (lines.end(), text.end()) == (0, 0)
-                mine = [drop for drop in lines.drops if drop["mtu"] == 1400]
-                assert (lines.stderr, text.stdout.count("Traceback")) == ("", 0)
-                assert len(mine) >= COUNT
-                assert "\x1b" not in text.stdout + text.stderr
-                assert "\u202e" not in text.stdout
+                assert (lines.stderr, len(lines.drops)) == ("", COUNT)
+                assert {drop["netns"] for drop in lines.drops} == {space}
+                assert {drop["dev"] for drop in lines.drops} == {r"r\x1b[2J\u202e\xe9"}
+                header, *rows = text.stdout.splitlines()
+                assert len(rows) == COUNT
+                assert all(r"\x1b[31m\nx\udcff r\x1b[2J\u202e\xe9 " in row for row in rows)
+                assert (text.stdout + text.stderr).replace("\n", "").isprintable()
         finally:
-            holder.kill()
-            holder.wait()
-            subprocess.run(
-                ["ip", "netns", "delete", space.encode("utf-8", "surrogateescape")], check=True
-            )
+            subprocess.run(["umount", named], check=True)
+            named.unlink()

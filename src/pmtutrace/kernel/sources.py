@@ -18,6 +18,7 @@ TEXTS = (
     "hooks/icmp_send.bpf.c",
     "hooks/icmp_leave.bpf.c",
     "hooks/route.bpf.c",
+    "hooks/icmp_lost.bpf.c",
     "hooks/drop.bpf.c",
     "hooks/tunnel_check.bpf.c",
 )
