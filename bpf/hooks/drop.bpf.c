@@ -3,7 +3,11 @@
  * skb:kfree_skb, all kernels; reason since 5.17, found by name in BTF.
  * Cold: all but oversize packets leave after a few loads. */
 
-/* Which piece of which function freed it? A binary search over 64 entries. */
+/*
+ * Which piece of which function freed it? A binary search over 64 entries,
+ * without branches: each would double what the verifier has to follow. All
+ * addresses lie in the upper half, so the sign of a difference compares them.
+ */
 static __always_inline struct site_range *site_of(struct config *cfg,
 						  __u64 location)
 {
@@ -15,8 +19,8 @@ static __always_inline struct site_range *site_of(struct config *cfg,
 		return 0;
 #pragma unroll
 	for (step = 32; step; step >>= 1)
-		if (table->range[(at + step) & 63].start <= location)
-			at += step;
+		at += step & ~((__s64)(location -
+				       table->range[(at + step) & 63].start) >> 63);
 	at &= 63;
 	if (location < table->range[at].start || location >= table->range[at].end)
 		return 0;
@@ -222,49 +226,53 @@ static __always_inline void report(struct sk_buff *skb, struct refusal *r,
 	stream(event);
 }
 
-/* True if the packet in hand was refused for its size. */
-static __always_inline bool examine(struct sk_buff *skb, struct refusal *r,
-				    struct config *cfg)
+enum finding {
+	FOUND_REFUSED, /* for its size */
+	FOUND_OTHER,   /* freed where nobody refuses packets for their size */
+	FOUND_NOTHING,
+};
+
+static __always_inline enum finding
+examine(struct sk_buff *skb, struct refusal *r, struct config *cfg)
 {
-	struct site_range *site = site_of(cfg, r->location);
+	struct site_range *site;
 	bool certain = false;
 	__u8 version = 0;
 
 #ifdef TP_kfree_skb__reason
 	certain = r->reason == SKB_DROP_REASON_PKT_TOO_BIG;
+	if (!certain && r->reason != SKB_DROP_REASON_NOT_SPECIFIED)
+		return FOUND_OTHER;
 #endif
+	site = site_of(cfg, r->location);
 	r->site = site ? site->site : cfg->site_other;
 	r->check = site ? site->check : CHECK_NEWS;
 	r->silent = site ? site->silent : 1;
 	if (peek(&r->packet, r->packet.at, &version, 1))
-		return false;
+		return FOUND_NOTHING;
 	r->ipv6 = version >> 4 == 6;
 	take_news(skb, r, cfg);
-	if (!certain && !r->known && !site) {
-		message_lost(cfg, skb, &r->packet, r->location, r->reason);
-		return false;
-	}
+	if (!certain && !r->known && !site)
+		return FOUND_OTHER;
 	forget();
 	r->dst = r->check == CHECK_BRIDGE ? 0 : skb_dst(skb);
 	r->out = r->dst ? READ(r->dst, dev) : (void *)READ(skb, dev);
 	r->length = network_length(skb, &r->packet);
 	r->mtu = r->told_mtu ? r->told_mtu : mtu_at(skb, r);
-	return certain || r->known || refused_for_size(skb, r);
+	return certain || r->known || refused_for_size(skb, r) ? FOUND_REFUSED :
+								 FOUND_NOTHING;
 }
 
 static __always_inline void freed(struct sk_buff *skb, struct refusal *r,
 				  struct config *cfg)
 {
-#ifdef TP_kfree_skb__reason
-	if (r->reason != SKB_DROP_REASON_PKT_TOO_BIG &&
-	    r->reason != SKB_DROP_REASON_NOT_SPECIFIED) {
-		message_lost(cfg, skb, &r->packet, r->location, r->reason);
-		return;
-	}
-#endif
-	if (!examine(skb, r, cfg))
-		return;
+	enum finding finding = examine(skb, r, cfg);
+
 	forget();
+	if (finding == FOUND_OTHER)
+		message_lost(cfg, skb, &r->packet, r->location, r->reason);
+	if (finding != FOUND_REFUSED)
+		return;
 	__builtin_memset(&r->key, 0, sizeof(r->key));
 	r->key.netns = netns_inum(r->out);
 	if (cfg->filter_netns && !watched_netns.lookup(&r->key.netns))

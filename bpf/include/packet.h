@@ -29,8 +29,8 @@
 #define GRE_SEQ 0x1000
 #define GRE_VERSION 0x0007
 
-#define MAX_LAYERS 5
-#define MAX_EXTENSIONS 6
+#define MAX_LAYERS 4
+#define MAX_EXTENSIONS 4
 
 /* Offsets count from head, as the kernel's own do. */
 struct packet {

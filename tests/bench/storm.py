@@ -58,6 +58,7 @@ class Outcome:
     counted: int
     streamed: int
     lost: int
+    rest: int
     seconds: float
     drop_ns: float
     empty_ns: float
@@ -108,7 +109,7 @@ def measure(net: lab.Net, program: Path, setting: Setting) -> Outcome:
             return sum(c.packets for k, c in tracer.counters().items() if k.netns in (inum, 0))
 
         base, kernel = counted(), net["r"].counters()["IpFragFails"]
-        lost, times = tracer.losses()["ring_full"], run_times(tracer, empty)
+        losses, times = tracer.losses(), run_times(tracer, empty)
         began = time.monotonic()
         streamed = send(tracer, net["a"].name, program, daddr, setting.flows, SECONDS)
         took = time.monotonic() - began
@@ -117,7 +118,8 @@ def measure(net: lab.Net, program: Path, setting: Setting) -> Outcome:
             net["r"].counters()["IpFragFails"] - kernel,
             counted() - base,
             streamed,
-            tracer.losses()["ring_full"] - lost,
+            tracer.losses()["ring_full"] - losses["ring_full"],
+            tracer.losses()["counters_full"] - losses["counters_full"],
             took,
             spent[0] / spent[1],
             spent[2] / spent[3],
@@ -128,7 +130,7 @@ def bpftrace(net: lab.Net, program: Path) -> float | None:
     """Return ns per run of bpftrace's count by reason, or None where it cannot run."""
     if not shutil.which("bpftrace") or not shutil.which("bpftool"):
         return None
-    mount = "mount -t tracefs tracefs /sys/kernel/tracing && exec bpftrace -e \"$0\""
+    mount = 'mount -t tracefs tracefs /sys/kernel/tracing && exec bpftrace -e "$0"'
     command = ["unshare", "--mount", "sh", "-c", mount, COUNT_BY_REASON]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as peer:
         try:
@@ -158,14 +160,14 @@ def main() -> int:
         program = compiled(Path(folder))
         print(
             f"{'':22} {'refused':>9} {'counted':>9} {'per s':>8} {'streamed':>9} {'not':>8} "
-            f"{'ns/drop':>8} {'empty':>6} {'net':>5}"
+            f"{'no room':>8} {'ns/drop':>8} {'empty':>6} {'net':>5}"
         )
         for setting in SETTINGS:
             o = measure(net, program, setting)
             rate = o.refused / o.seconds
             print(
                 f"{setting.name:22} {o.refused:>9} {o.counted:>9} {rate:>8.0f} {o.streamed:>9} "
-                f"{o.lost:>8} {o.drop_ns:>8.0f} {o.empty_ns:>6.0f} {o.drop_ns - o.empty_ns:>5.0f}",
+                f"{o.lost:>8} {o.rest:>8} {o.drop_ns:>8.0f} {o.empty_ns:>6.0f} {o.drop_ns - o.empty_ns:>5.0f}",
                 flush=True,
             )
             if o.refused != o.counted:
@@ -173,8 +175,10 @@ def main() -> int:
             if rate < WANTED_RATE:
                 failures.append(f"{setting.name}: only {rate:.0f} packets a second")
         peer = bpftrace(net, program)
-        print(f"{'bpftrace, by reason':22} {'':>9} {'':>9} {'':>8} {'':>9} {'':>8} "
-              + (f"{peer:>8.0f}" if peer else "not to be had here"))
+        print(
+            f"{'bpftrace, by reason':22} {'':>9} {'':>9} {'':>8} {'':>9} {'':>8} {'':>8} "
+            + (f"{peer:>8.0f}" if peer else "not to be had here")
+        )
     os.close(stats)
     for failure in failures:
         print(f"FAILED {failure}")

@@ -310,7 +310,7 @@ def test_a_tunnel_that_goes_away():
 
 def test_hostile_names():
     """Names that a terminal would obey reach it escaped, and cannot make a second line of JSON."""
-    space, device = "\x1b[31m\nx\udcff", "r\x1b[2J\u202e\u00e9"
+    space, device = "\x1b[31m\nx\udcff", "r\x1b[2J\u202eé"
     named = Path(netns.RUN, space)
     with lab.built(routed()) as net:
         named.touch()
@@ -331,10 +331,10 @@ def test_hostile_names():
                 assert (lines.end(), text.end()) == (0, 0)
                 assert (lines.stderr, len(lines.drops)) == ("", COUNT)
                 assert {drop["netns"] for drop in lines.drops} == {space}
-                assert {drop["dev"] for drop in lines.drops} == {r"r\x1b[2J\u202e\xe9"}
-                header, *rows = text.stdout.splitlines()
+                assert {drop["dev"] for drop in lines.drops} == {r"r\x1b[2J\u202e" + "é"}
+                _, *rows = text.stdout.splitlines()
                 assert len(rows) == COUNT
-                assert all(r"\x1b[31m\nx\udcff r\x1b[2J\u202e\xe9 " in row for row in rows)
+                assert all(r" \x1b[31m\nx\udcff r\x1b[2J\u202eé " in row for row in rows)
                 assert (text.stdout + text.stderr).replace("\n", "").isprintable()
         finally:
             subprocess.run(["umount", named], check=True)

@@ -267,6 +267,7 @@ COMMANDS = dict(commands())
 def command_lines(page):
     """Yield what comes after `pmtutrace`, word by word, in code of a page."""
     text = page.read_text()
+    text = re.sub(r" \\\n\s*", " ", text)
     blocks = re.findall(r"^(?: {4}|\t)(.*)$", text, re.M)
     blocks += [line for b in re.findall(r"```sh\n(.*?)```", text, re.S) for line in b.splitlines()]
     inline = re.sub(r"```.*?```", "", text, flags=re.S)
@@ -333,7 +334,7 @@ class TestUsage:
     def test_make_targets_are_in_the_makefile(self):
         targets = re.findall(r"^([a-z-]+):", (TREE / "Makefile").read_text(), re.M)
         for page in PAGES:
-            for target in re.findall(r"(?:`|^ {4})make ([a-z-]+)", page.read_text(), re.M):
+            for target in re.findall(r"(?:`|^ {4})make ([a-z-]+)\b", page.read_text(), re.M):
                 assert target in targets, page.name
 
     def test_packages_that_the_makefile_installs_are_in_the_readme(self):
@@ -401,10 +402,26 @@ class TestLimitations:
         assert first_codes(table(self.PAGE, "Losses")) == LOSSES
 
     def test_sizes_are_those_of_the_sources(self):
-        for row in table(self.PAGE, "Sizes"):
-            (name,), (file,) = CODE.findall(row["constant"]), CODE.findall(row["file"])
-            found = re.findall(rf"^#define {name} (\d+)\b", (TREE / file).read_text(), re.M)
-            assert found == [row["value"]], name
+        maps, packet = "bpf/maps.bpf.c", "bpf/include/packet.h"
+        found = set()
+        for file, names in (
+            (maps, "MAX_FLOWS|RING_PAGES|[A-Z]+"),
+            (packet, "(?:MAX|PORT)_[A-Z_]+"),
+        ):
+            defined = re.findall(rf"^#define ({names}) (\d+)\b", (TREE / file).read_text(), re.M)
+            found |= {(f"`{name}`", value, f"`{file}`") for name, value in defined}
+        rows = [(r["constant"], r["value"], r["file"]) for r in table(self.PAGE, "Sizes")]
+        assert set(rows) == found
+        assert len(rows) == len(found)
+
+    def test_what_the_prose_calls_a_size_is_in_the_table(self):
+        sizes = first_codes(table(self.PAGE, "Sizes"))
+        assert {
+            c for c in CODE.findall(self.PAGE.read_text()) if re.fullmatch(r"[A-Z_]{5,}", c)
+        } <= {
+            *sizes,
+            "PKT_TOO_BIG",
+        }
 
 
 class TestLinks:
@@ -430,6 +447,14 @@ class TestLinks:
                     not code.startswith("linux/")
                 ):
                     assert any((root / code).exists() for root in roots), f"{page.name}: {code}"
+
+
+class TestBpf:
+    def test_every_file_is_listed(self):
+        base = sources.folder()
+        files = [p for p in base.rglob("*") if p.suffix in (".c", ".h", ".toml")]
+        rows = table(base / "README.md", "bpf/")
+        assert sorted(first_codes(rows)) == sorted(str(p.relative_to(base)) for p in files)
 
 
 class TestLicences:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from pmtutrace.cli import signals, streams
 from pmtutrace.errors import PmtutraceError, UsageError
+from pmtutrace.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,9 +62,9 @@ def _run(words: list[str]) -> int:
 
 def complain(error: PmtutraceError) -> int:
     """Print an error as one line and one hint; return its exit code."""
-    print(f"pmtutrace: {streams.printable(error.message)}", file=sys.stderr)
-    if error.hint:
-        print(f"hint: {streams.printable(error.hint)}", file=sys.stderr)
+    print(f"pmtutrace: {printable(error.message)}", file=sys.stderr)
+    hint = error.hint or "`pmtutrace doctor` says what works here"
+    print(f"hint: {printable(hint)}", file=sys.stderr)
     return error.exit_code
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pmtutrace.events import Drop, IcmpLost, TunnelChange
 from pmtutrace.jsonl import protocol
+from pmtutrace.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,7 +40,7 @@ def flow(value: Flow) -> str:
 
 def line(event: Event, names: Mapping[int, str]) -> str:
     """Return the line of an event."""
-    netns = str(names.get(event.netns, event.netns))
+    netns = printable(str(names.get(event.netns, event.netns)))
     match event:
         case Drop():
             return _drop(event, netns)
@@ -49,7 +50,8 @@ def line(event: Event, names: Mapping[int, str]) -> str:
             return f"{cut} message to {event.to} about {flow(event.flow)}, {event.site}{why}"
         case TunnelChange():
             mtu = "" if event.mtu is None else event.mtu
-            cut = f"{clock(event.ts)} {netns:10} {event.name:8} {'':5} {mtu:>5} {'tunnel':10}"
+            name = printable(event.name)
+            cut = f"{clock(event.ts)} {netns:10} {name:8} {'':5} {mtu:>5} {'tunnel':10}"
             return f"{cut} {event.type} {event.what}"
 
 

@@ -156,6 +156,7 @@ def _say_ready(path: Path) -> None:
 def _filter(options: dict[str, Any], spaces: Collection[int] | None) -> Filter:
     from pmtutrace.errors import UsageError
     from pmtutrace.kernel import sites
+    from pmtutrace.printable import printable
     from pmtutrace.tracing.filters import Filter, network
 
     for name in options["site"]:
@@ -163,12 +164,12 @@ def _filter(options: dict[str, Any], spaces: Collection[int] | None) -> Filter:
             raise UsageError(f"{name!r} is no site", f"sites are {', '.join(sites.NUMBERS)}")
     return Filter(
         netns=spaces,
-        interface=options["interface"],
+        interface=options["interface"] and printable(options["interface"]),
         family=options["family"],
         sites=frozenset(options["site"]),
         verdicts=frozenset(options["verdict"]),
         hosts=tuple(network(host) for host in options["host"]),
-        tunnel=options["tunnel"],
+        tunnel=options["tunnel"] and printable(options["tunnel"]),
     )
 
 

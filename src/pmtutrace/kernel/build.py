@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from pmtutrace.kernel.btf import Btf
 
+BPF_F_NO_PREALLOC = 1  # linux/bpf.h
 PACKAGES = Path(__file__).resolve().parents[2]
 
 
@@ -65,6 +66,8 @@ def _defines(btf: Btf, options: Options) -> dict[str, str | int]:
     from pmtutrace.kernel.btf_records import Kind
 
     out: dict[str, str | int] = {"MAX_FLOWS": options.flows, "RING_PAGES": options.ring_pages}
+    if btf.find((Kind.FUNC,), "bpf_mem_alloc_init"):
+        out["COUNTS_FLAGS"] = BPF_F_NO_PREALLOC
     if options.plain:
         return out
     out["TP_BTF"] = 1

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pmtutrace.errors import PrivilegeError
+from pmtutrace.errors import LoadError, PrivilegeError
 from pmtutrace.kernel import libbpf
 from pmtutrace.kernel.plan import Features, Support
 
@@ -16,16 +18,17 @@ if TYPE_CHECKING:
 
 # r0 = 0; exit
 NOTHING = bytes.fromhex("b7000000000000009500000000000000")
+# These say nothing about what the kernel can do.
+SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
 KPROBE_PMU = Path("/sys/bus/event_source/devices/kprobe/type")
 
 
 def _loads(kind: int, target: libbpf.Target | None = None) -> Support:
-    import os
-
     try:
         os.close(libbpf.prog_load(kind, "probe", NOTHING, target))
     except OSError as error:
-        return Support(False, f"refused by the kernel ({error.strerror})")
+        works = None if error.errno in SHORTAGES else False
+        return Support(works, f"refused by the kernel ({error.strerror})")
     return Support(True)
 
 
@@ -48,8 +51,11 @@ def probe(
 
     Raises:
         PrivilegeError: if not even the simplest program may be loaded.
+        LoadError: if there is no room for one.
     """
     plain = _loads(libbpf.PROG_RAW_TRACEPOINT)
+    if plain.works is None:
+        raise LoadError(f"no program can be loaded: {plain.reason}")
     if plain.works is False:
         raise PrivilegeError(
             f"the kernel does not let us load programs: {plain.reason}",

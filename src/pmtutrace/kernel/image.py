@@ -8,10 +8,12 @@ trusted. The file: a line of magic, the SHA-256 of the rest, the rest as JSON.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import struct
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pmtutrace.errors import ImageError
@@ -21,6 +23,10 @@ from pmtutrace.layout import Layout
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+MAKERS = (
+    *("bcc_child", "btf", "btf_records", "build", "compiler", "ctypes_declare", "ctypes_layout"),
+    *("headers", "hooks", "image", "sources"),
+)
 MAGIC = b"pmtutrace image 1\n"
 # In bytecode, a call of the helper of this number stands for the kfunc bpf_rdonly_cast.
 RDONLY_CAST = 0x7FFFFF01
@@ -98,7 +104,28 @@ class Image:
 
 def key_of(btf_sha256: str, options: Options) -> dict[str, Any]:
     """Return what an image depends on."""
-    return {"btf": btf_sha256, "sources": sources.digest(), "options": asdict(options)}
+    return {
+        "btf": btf_sha256,
+        "sources": sources.digest(),
+        "made_by": _makers(),
+        "options": asdict(options),
+    }
+
+
+@functools.cache
+def _makers() -> str:
+    """Return the SHA-256 of the modules that decide what is in an image."""
+    total = hashlib.sha256()
+    for name in MAKERS:
+        total.update(Path(__file__).with_name(f"{name}.py").read_bytes() + b"\0")
+    return total.hexdigest()
+
+
+def _key(value: dict[str, Any]) -> dict[str, Any]:
+    """Return a key that was read, once it has what is asked of it."""
+    Options(**value["options"])
+    bytes.fromhex(value["btf"])
+    return value
 
 
 def seal(content: dict[str, Any]) -> bytes:
@@ -126,7 +153,7 @@ def unseal(data: bytes) -> Image:
             for p in content["programs"]
         )
         return Image(
-            content["key"],
+            _key(content["key"]),
             tuple(Map(**entry) for entry in content["maps"]),
             {program.name: program for program in programs},
             content["tracepoints"],

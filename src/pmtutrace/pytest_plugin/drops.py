@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, TypedDict
 
 from pmtutrace.jsonl import protocol
+from pmtutrace.printable import printable
 
 if TYPE_CHECKING:
     from pmtutrace.events import Counter, CounterKey, Outer
@@ -121,10 +121,9 @@ def device(node: Node, ifindex: int) -> str:
         if index == ifindex:
             return name
     try:
-        name = node.run(lambda: socket.if_indextoname(ifindex))
+        return printable(node.run(lambda: socket.if_indextoname(ifindex)))
     except OSError:
         return ""
-    return os.fsencode(name).decode("ascii", "backslashreplace")
 
 
 def in_tunnels(net: Net, node: Node, dev: str, outer: Outer | None) -> tuple[str, ...]:

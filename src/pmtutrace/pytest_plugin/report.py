@@ -122,6 +122,7 @@ def _line(row: Dropped) -> tuple[str, ...]:
         word(words["site"]),
         verdict,
         f"mtu {words['mtu']}",
-        f"{words['proto']} {' > '.join(ends)}",
+        # What found no room in the table has no flow.
+        f"{words['proto']} {' > '.join(ends)}" if flow.saddr else "",
         f"in {words['tunnel'] or ''} {outer.saddr} > {outer.daddr}" if outer else "",
     )

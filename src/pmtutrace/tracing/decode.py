@@ -7,6 +7,7 @@ import socket
 from typing import TYPE_CHECKING, NamedTuple
 
 from pmtutrace.events import Counter, CounterKey, Flow, Outer
+from pmtutrace.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,8 +31,7 @@ def name(octets: bytes) -> str:
 
     Names are hostile: what is not printable is escaped.
     """
-    text = octets.partition(b"\0")[0].decode(errors="backslashreplace")
-    return text if text.isprintable() else text.encode("unicode_escape").decode()
+    return printable(octets.partition(b"\0")[0].decode(errors="surrogateescape"))
 
 
 class Sums(NamedTuple):

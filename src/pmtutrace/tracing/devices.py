@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pmtutrace.errors import PmtutraceError, UsageError
 from pmtutrace.kernel import netns
+from pmtutrace.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -33,9 +34,10 @@ def _ask(inum: int, ifindex: int) -> str:
     for space in netns.all_namespaces():
         if space.inum == inum:
             try:
-                return netns.run_in(space.path, lambda: socket.if_indextoname(ifindex))
+                found = netns.run_in(space.path, lambda: socket.if_indextoname(ifindex))
             except (OSError, PmtutraceError):
                 return ""
+            return printable(found)
     return ""
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pmtutrace.errors import UsageError
 from pmtutrace.events import CounterKey, Drop, IcmpLost, TunnelChange
+from pmtutrace.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -41,7 +42,7 @@ def place(key: CounterKey | Drop) -> Place:
 
 @dataclass(slots=True)
 class Filter:
-    """What to show. None and empty mean everything; ``netns`` are inodes.
+    """What to show. None and empty mean everything; ``netns`` are inodes, names are escaped.
 
     ``devices`` and ``tunnels`` say which device and which tunnel a place is; they are learned from
     events, and every key has had an event before it is asked for.
@@ -91,7 +92,8 @@ class Filter:
                 only_drops = self.interface or self.tunnel or self.verdicts - {"lost"}
                 return not only_drops and self._rest(event.family, event.site, "lost", event.flow)
             case TunnelChange():
-                named = self.tunnel in (None, event.name) and self._device(event.name)
+                name = printable(event.name)
+                named = self.tunnel in (None, name) and self._device(name)
                 return named and not (self.sites or self.verdicts)
 
     def counts(self, key: CounterKey) -> bool:

@@ -6,7 +6,7 @@ import errno
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pmtutrace.errors import LoadError, PrivilegeError
+from pmtutrace.errors import CompilerError, LoadError, PrivilegeError
 from pmtutrace.kernel import build, features, hooks, image, libbpf, plan, privileges, sites, symbols
 from pmtutrace.kernel.loader import Attached, Loader
 from pmtutrace.tracing.clock import HZ
@@ -37,12 +37,15 @@ class KernelSide:
             self.loader = Loader(self.image)
             try:
                 self._attach()
-            except LoadError:
+            except LoadError as refused:
                 if settings.image_file or not self.image.tp_btf:
                     raise
                 # The kernel refused direct loads: once more with helper calls.
                 self.loader.close()
-                self.image = self._obtain(plain=True)
+                try:
+                    self.image = self._obtain(plain=True)
+                except CompilerError:
+                    raise refused from None
                 self.loader = Loader(self.image)
                 self._attach()
         except OSError as error:
@@ -100,6 +103,9 @@ class KernelSide:
             raise LoadError(f"cannot read {named}: {error.strerror}", hint) from error
         if chosen.key["btf"] != self._boot.btf:
             raise LoadError(f"{named} was built for another kernel", hint)
+        options = image.Options(**chosen.key["options"])
+        if chosen.key != image.key_of(self._boot.btf, options):
+            raise LoadError(f"{named} was built by another version of pmtutrace", hint)
         return chosen
 
     def _attach(self) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pmtutrace.events import Drop, IcmpLost, TunnelRef
 from pmtutrace.kernel import sites
+from pmtutrace.printable import printable
 from pmtutrace.tracing import clock, decode
 from pmtutrace.tracing.devices import Devices
 
@@ -130,7 +131,7 @@ class Namer:
             tunnel_id or None,
             port or None,
         )
-        return TunnelRef(found.name, found.type) if found else None
+        return TunnelRef(printable(found.name), found.type) if found else None
 
 
 def function(location: str) -> str:

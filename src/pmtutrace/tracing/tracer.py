@@ -10,7 +10,7 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from pmtutrace.errors import NotSupported
+from pmtutrace.errors import LoadError, NotSupported
 from pmtutrace.kernel import libbpf
 from pmtutrace.tracing import clock, decode
 from pmtutrace.tracing.kernelside import KernelSide
@@ -72,6 +72,9 @@ class Tracer:
         try:
             self._namer = Namer(self._kernel.image, self._kernel.location)
             self._ring = libbpf.Ring(self._kernel.loader.maps["ring"], self._take)
+        except OSError as error:
+            self.close()
+            raise LoadError(f"the event ring cannot be read: {error.strerror}") from error
         except BaseException:
             self.close()
             raise
