@@ -55,8 +55,9 @@ struct news {
 /* By the address of the packet's skb. Entries are emptied, not deleted: the
  * same addresses come again, and finding one is cheaper than making it. */
 BPF_TABLE("lru_hash", __u64, struct news, news_of, 16384);
-/* IPv6 where only the message itself can be seen: by what it quotes. */
-BPF_HASH(quoted_news, __u64, struct news, 8192);
+/* Where only the message itself can be seen: by what it quotes. Some are about
+ * packets that nobody drops here, so the oldest have to make room. */
+BPF_TABLE("lru_hash", __u64, struct news, quoted_news, 8192);
 /* The last route that was looked for on this CPU. */
 struct lookup {
 	__u32 be_daddr;

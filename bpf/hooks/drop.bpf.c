@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /* Catches every freed packet and keeps those that were too big to go through.
  * skb:kfree_skb, all kernels; reason since 5.17, found by name in BTF.
- * Cold: all but oversize packets leave after a few loads. */
+ * Cold: other packets leave after the reason, or a search and a look-up. */
 
 /*
  * Which piece of which function freed it? A binary search over 64 entries,
@@ -153,6 +153,7 @@ static __always_inline void judge(struct sk_buff *skb, struct refusal *r,
 				  struct config *cfg)
 {
 	struct flow_key *key = &r->key;
+	enum way_back way;
 
 	if (r->known) {
 		key->verdict = r->known;
@@ -168,11 +169,12 @@ static __always_inline void judge(struct sk_buff *skb, struct refusal *r,
 		key->cause = why_not_ipv6(skb, &r->packet, &r->upper, &r->inside);
 		return;
 	}
-	key->cause = why_not_ipv4(skb, &r->packet, is_emitting(),
-				  way_back(r, cfg));
+	way = way_back(r, cfg);
+	key->cause = why_not_ipv4(skb, &r->packet, is_emitting(), way);
 	/* Where no sending can be seen and nothing speaks against it, it was
 	 * sent: the kernel makes the same tests. */
-	if (!cfg->sent4 && key->cause >= CAUSE_NO_ROOM) {
+	if (!cfg->sent4 && way != WAY_BACK_NONE &&
+	    (key->cause == CAUSE_NO_ROUTE_BACK || key->cause >= CAUSE_NO_ROOM)) {
 		key->verdict = VERDICT_TOLD;
 		key->cause = CAUSE_NONE;
 	}
@@ -248,8 +250,8 @@ examine(struct sk_buff *skb, struct refusal *r, struct config *cfg)
 	r->site = site ? site->site : cfg->site_other;
 	r->check = site ? site->check : CHECK_NEWS;
 	r->silent = site ? site->silent : 1;
-	if (peek(&r->packet, r->packet.at, &version, 1))
-		return FOUND_NOTHING;
+	/* A header that cannot be read is IPv4's concern: CAUSE_BAD_HEADER. */
+	peek(&r->packet, r->packet.at, &version, 1);
 	r->ipv6 = version >> 4 == 6;
 	take_news(skb, r, cfg);
 	if (!certain && !r->known && !site)
@@ -282,8 +284,7 @@ static __always_inline void freed(struct sk_buff *skb, struct refusal *r,
 	judge(skb, r, cfg);
 	forget();
 	r->cursor = r->packet;
-	if (parse_flow(&r->cursor, &r->upper, &r->key))
-		return;
+	parse_flow(&r->cursor, &r->upper, &r->key); /* as far as can be read */
 	forget();
 	report(skb, r, cfg);
 }

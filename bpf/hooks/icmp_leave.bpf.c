@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /* Catches a packet-too-big on its way out: no tracepoint tells of its sending.
  * net:net_dev_queue, neigh:neigh_event_send_done (5.0), where nothing better.
- * Hot: once for each packet sent; all but ICMPv6 leave after two loads. */
+ * Hot: once for each packet sent; what is not IPv6 leaves after one load. */
 
 /* What a message quotes, or what a packet would be quoted as. */
 struct quote {
@@ -45,11 +45,13 @@ static __always_inline void note_quoted(const struct quote *quote,
 		lose(LOSS_NEWS_FULL);
 }
 
-static __always_inline void seen_leaving(struct packet p)
+static __always_inline void seen_leaving(struct sk_buff *skb)
 {
+	struct packet p = packet_of(skb);
 	struct quote quote;
 
-	if (quotes(&p, &quote))
+	/* What came in by a device is another host's message. */
+	if (quotes(&p, &quote) && !READ(skb, skb_iif))
 		note_quoted(&quote, VERDICT_TOLD, 0, 0);
 }
 
@@ -59,7 +61,7 @@ int net_dev_queue(struct bpf_raw_tracepoint_args *ctx)
 	struct sk_buff *skb = (struct sk_buff *)ctx->args[0];
 
 	if (LOAD(skb, protocol) == be16(ETH_P_IPV6))
-		seen_leaving(skb_packet(skb));
+		seen_leaving(skb);
 	return 0;
 }
 #endif
@@ -77,7 +79,7 @@ int neigh_event_send_done(struct bpf_raw_tracepoint_args *ctx)
 	if ((void *)skb == (void *)&neigh->arp_queue || !skb ||
 	    READ(skb, protocol) != be16(ETH_P_IPV6))
 		return 0;
-	seen_leaving(packet_of(skb));
+	seen_leaving(skb);
 	return 0;
 }
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /* Catches frag-needed and packet-too-big while the kernel tries to send them.
  * icmp:icmp_send from 6.10 (and stable 6.1); __icmp_send, icmp6_send 4.x on.
- * Cold: runs once for each ICMP error, net_dev_queue once for each packet. */
+ * Cold: runs once for each ICMP error that the kernel sends. */
 
 /* Told apart by task, by CPU where there is none: what interrupts a context
  * has the same key, but ends before that context goes on. */

@@ -55,11 +55,27 @@
  * loader makes a kfunc call of; the verifier then turns it into nothing.
  */
 #ifdef RDONLY_CAST
-struct two_words {
-	__u64 first;
-	__u64 second;
-};
 static void *(*rdonly_cast)(const void *, __u32) = (void *)RDONLY_CAST;
+
+static __always_inline __u64 load_8(const void *from)
+{
+	return *(const __u64 *)rdonly_cast(from, TYPEID_timespec64);
+}
+
+static __always_inline __u32 load_4(const void *from)
+{
+	return *(const __u32 *)rdonly_cast(from, TYPEID_timespec64);
+}
+
+static __always_inline __u16 load_2(const void *from)
+{
+	return *(const __u16 *)rdonly_cast(from, TYPEID_timespec64);
+}
+
+static __always_inline __u8 load_1(const void *from)
+{
+	return *(const __u8 *)rdonly_cast(from, TYPEID_timespec64);
+}
 
 static __always_inline int load_kernel(void *to, __u32 size, const void *from)
 {
@@ -67,47 +83,48 @@ static __always_inline int load_kernel(void *to, __u32 size, const void *from)
 
 #pragma unroll
 	for (at = 0; at < (size & ~7); at += 8) {
-		const struct two_words *words =
-			rdonly_cast(from + at, TYPEID_timespec64);
-		__u64 octets = words->first;
+		__u64 octets = load_8(from + at);
 
 		__builtin_memcpy(to + at, &octets, 8);
 	}
 	if (size & 4) {
-		const __u32 *word = rdonly_cast(from + at, TYPEID_timespec64);
-		__u32 octets = *word;
+		__u32 octets = load_4(from + at);
 
 		__builtin_memcpy(to + at, &octets, 4);
 		at += 4;
 	}
 	if (size & 2) {
-		const __u16 *word = rdonly_cast(from + at, TYPEID_timespec64);
-		__u16 octets = *word;
+		__u16 octets = load_2(from + at);
 
 		__builtin_memcpy(to + at, &octets, 2);
 		at += 2;
 	}
-	if (size & 1) {
-		const __u8 *word = rdonly_cast(from + at, TYPEID_timespec64);
-
-		*(__u8 *)(to + at) = *word;
-	}
+	if (size & 1)
+		*(__u8 *)(to + at) = load_1(from + at);
 	return 0;
 }
+
+/* Read through a pointer that the verifier knows nothing of. */
+#define READ(pointer, field)                                                  \
+	((typeof((pointer)->field))(                                          \
+		sizeof((pointer)->field) == 8 ? load_8(&(pointer)->field) :   \
+		sizeof((pointer)->field) == 4 ? load_4(&(pointer)->field) :   \
+		sizeof((pointer)->field) == 2 ? load_2(&(pointer)->field) :   \
+						load_1(&(pointer)->field)))
 #else
 static __always_inline int load_kernel(void *to, __u32 size, const void *from)
 {
 	return bpf_probe_read_kernel(to, size, from);
 }
-#endif
 
-/* Read through a pointer that the verifier knows nothing of. */
 #define READ(pointer, field)                                                  \
 	({                                                                    \
 		typeof((pointer)->field) _value;                              \
-		load_kernel(&_value, sizeof(_value), &(pointer)->field);      \
+		bpf_probe_read_kernel(&_value, sizeof(_value),                \
+				      &(pointer)->field);                     \
 		_value;                                                       \
 	})
+#endif
 
 /*
  * Read through an argument of a tracepoint. A program of type tp_btf (kernel

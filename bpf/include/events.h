@@ -49,7 +49,6 @@ enum loss {
 	LOSS_COUNTERS_FULL = 1,
 	LOSS_NEWS_FULL = 2,
 	LOSS_NESTED = 3,
-
 };
 
 /* has_ports */
@@ -156,7 +155,8 @@ struct site_table {
 };
 _Static_assert(sizeof(struct site_table) == 1536, "site_table");
 
-/* Written before anything is attached; site_table alone changes later. */
+/* Written before anything is attached, and again as hooks take hold; the drop
+ * hook is the last. After that only site_table changes. */
 struct config {
 	__u32 every;
 	__u32 rate;

@@ -199,7 +199,8 @@ static __always_inline __u16 skip_ethernet(const struct packet *p, __u32 *at)
 }
 
 /* If a tunnel header follows, return the type of what it carries and move *at
- * to it; else return 0. The outermost key takes the VNI or key along. RFC 2784, 2890 (GRE), 7348 (VXLAN), 8926 (Geneve). */
+ * to it; else return 0. The outermost key takes the VNI or key along.
+ * RFC 2784, 2890 (GRE), 7348 (VXLAN), 8926 (Geneve). */
 static __always_inline __u16 skip_tunnel(const struct packet *p,
 					 struct flow_key *outermost,
 					 const struct upper *up, __u32 *at)

@@ -127,7 +127,7 @@ enum way_back {
  * order. What cannot be seen on the packet is told apart by elimination: the
  * limits do not apply to type 3 code 4, the ICMP socket is busy only while
  * another message is being sent on this CPU, options are echoed before the
- * route is looked up, and with a route only the room for the quote is left.
+ * route is looked up, and with a route what is left is the room for the quote.
  */
 static __always_inline enum cause
 why_not_ipv4(struct sk_buff *skb, const struct packet *p, bool nested,

@@ -98,6 +98,10 @@ class Layout:
             count = int(length) if length is not None else None
             members.append(Member(member, at, inner or _INTEGERS[integer], count))
             at += size * (1 if count is None else count)
+        if not members:
+            raise ImageError(f"events.h: struct {name} is empty")
+        if at % max(self.alignment(member.type) for member in members):
+            raise ImageError(f"events.h: struct {name} needs padding at its end")
         return Struct(name, at, tuple(members))
 
     def alignment(self, type_: str) -> int:

@@ -1,7 +1,7 @@
 """From start to ready, and the memory that tracing takes: median of ten, cold and warm.
 
-Cold means an empty cache: types from BTF, compiled by BCC, symbols looked up. Ready is when the file
-of --ready-file is there; memory is VmRSS one second later.
+Cold means an empty cache: types from BTF, compiled by BCC, symbols looked up. Ready is when the
+file of --ready-file is there; memory is VmRSS one second later.
 """
 
 from __future__ import annotations

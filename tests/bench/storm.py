@@ -1,9 +1,9 @@
 """A storm of drops: are the counters exact, and what does a drop cost?
 
-Prints a table and fails if a count differs from the kernel's own. For each setting: packets that the
-kernel refused (IpFragFails), packets counted, packets a second, events streamed and lost, and the
-kernel's run_time_ns/run_cnt of the drop program; beside it, in the same run, that of an empty program
-(what the measurement itself costs) and of bpftrace counting by reason on the same tracepoint.
+Prints a table and fails if a count differs from the kernel's own. For each setting: packets that
+the kernel refused (IpFragFails), packets counted, packets a second, events streamed and lost, and
+the kernel's run_time_ns/run_cnt of the drop program; beside it, in the same run, that of an empty
+program (what the measurement itself costs) and of bpftrace counting by reason there.
 """
 
 from __future__ import annotations
@@ -167,7 +167,8 @@ def main() -> int:
             rate = o.refused / o.seconds
             print(
                 f"{setting.name:22} {o.refused:>9} {o.counted:>9} {rate:>8.0f} {o.streamed:>9} "
-                f"{o.lost:>8} {o.rest:>8} {o.drop_ns:>8.0f} {o.empty_ns:>6.0f} {o.drop_ns - o.empty_ns:>5.0f}",
+                f"{o.lost:>8} {o.rest:>8} {o.drop_ns:>8.0f} {o.empty_ns:>6.0f} "
+                f"{o.drop_ns - o.empty_ns:>5.0f}",
                 flush=True,
             )
             if o.refused != o.counted:

@@ -82,6 +82,7 @@ class Stage:
 
     def __init__(self, tracer: Tracer, *, as_json: bool) -> None:
         self.shown = 0
+        self.inums: set[int] = set()
         self._tracer = tracer
         self._as_json = as_json
 
@@ -95,6 +96,7 @@ class Stage:
 
         self._say(f"\n{act.title}")
         with lab.built(act.topology) as net:
+            self.inums.update(node.inum for node in net)
             lab.send(net, act.traffic)
             last = self._watch(net, act)
             if last is None:
@@ -177,7 +179,7 @@ def demo(*, as_json: bool) -> int:
         totals = summarize(
             tracer.counters(),
             tracer.losses(),
-            wanted=Filter(),
+            wanted=Filter(netns=stage.inums),
             seconds=time.monotonic() - began,
             streamed=stage.shown,
         )

@@ -80,7 +80,7 @@ def _row(attached: Attached) -> dict[str, Any]:
         "on": [f"{a.how}:{a.target}" for a in rung.attachments] if rung else [],
         "tells": attached.hook.tells,
         "cost": attached.hook.cost,
-        "blind": None if rung else attached.hook.blind,
+        "blind": (rung.blind if rung else attached.hook.blind) or None,
         "refused": [{"rung": name, "reason": reason} for name, reason in attached.refused],
     }
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 VERDICTS = ("told", "suppressed", "lost", "never_attempted", "local")
 FAILED_ON, LOST_DATA = 3, 4
+NAMES_HOLD_S = 1.0
 
 
 class Lines:
@@ -33,6 +34,7 @@ class Lines:
         self._as_json = as_json
         self._most = most
         self._names: dict[int, str] = {}
+        self._named = 0.0
 
     def begin(self) -> None:
         """Write the header of the table."""
@@ -55,9 +57,10 @@ class Lines:
         from pmtutrace import jsonl
         from pmtutrace.kernel import netns
 
-        if event.netns not in self._names:
-            # What has no name is shown as its inode; it may get one later, so it is asked again.
+        if event.netns not in self._names or time.monotonic() - self._named > NAMES_HOLD_S:
+            # Inodes are used again, and what has no name may get one; names of the dead stay.
             self._names.update(netns.names())
+            self._named = time.monotonic()
         if self._as_json:
             click.echo(json.dumps(jsonl.event(event, self._names)))
         else:

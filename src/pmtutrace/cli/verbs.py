@@ -19,7 +19,6 @@ VERBS = {
     "lab": ("pmtutrace.cli.lab", "List or run the scenarios, one by one."),
     "vm": ("pmtutrace.cli.vm", "Fetch and run stock kernels under QEMU."),
     "compile": ("pmtutrace.cli.compile", "Build a tracer image ahead of time."),
-    "bench": ("pmtutrace.cli.bench", "Measure exactness and cost under a storm of drops."),
 }
 DEFAULT = "trace"
 

@@ -64,7 +64,7 @@ def main() -> int:
     """Compile what stdin describes, or print the version of bcc."""
     try:
         import bcc
-    except ImportError as error:
+    except (ImportError, OSError, SyntaxError) as error:  # no libbcc, or something else's bcc
         print(f"bcc cannot be imported: {error}", file=sys.stderr)  # noqa: T201
         return CANNOT_IMPORT
     if not hasattr(bcc, "BPF") or not hasattr(bcc, "lib"):

@@ -38,6 +38,7 @@ _VERSION = (
 )
 _TYPES = "#include <kernel_types.h>\ntypedef __u64 __attribute__((aligned(8))) __aligned_u64;\n"
 _DIAGNOSTIC = re.compile(r"^(\S+?):(\d+):\d+: (?:fatal )?error: (.*)$", re.M)
+SYSTEM = Path("/usr/bin/python3")
 CANNOT_IMPORT = 3  # the child's exit code
 PATIENCE_S = 300
 INSTALL = "install the distribution's bcc: apt install python3-bpfcc, or dnf install python3-bcc"
@@ -115,14 +116,21 @@ class Compiler:
             except subprocess.TimeoutExpired as error:
                 raise CompilerError(f"BCC did not end in {PATIENCE_S} s", "try again") from error
             if self._child.returncode == 0:
-                result: dict[str, Any] = json.loads(printed)
-                return result
+                return _result(printed)
             if self._child.returncode != CANNOT_IMPORT:
                 raise _refused(said)
             self._missing = self._missing or said.strip()
             if not self._waiting:
                 raise CompilerError(self._missing, INSTALL)
             self._child = self._start()
+
+
+def _result(printed: str) -> dict[str, Any]:
+    try:
+        result: dict[str, Any] = json.loads(printed)
+    except ValueError as error:
+        raise CompilerError("what BCC printed is no image", "see `pmtutrace doctor`") from error
+    return result
 
 
 def version() -> str:
@@ -147,9 +155,8 @@ def version() -> str:
 
 
 def _interpreters() -> list[str]:
-    system = "/usr/bin/python3"
-    same = Path(system).exists() and Path(sys.executable).resolve() == Path(system).resolve()
-    return [sys.executable] if same else [sys.executable, system]
+    other = SYSTEM.exists() and SYSTEM.resolve() != Path(sys.executable).resolve()
+    return [sys.executable, *([str(SYSTEM)] if other else [])]
 
 
 def _refused(output: str) -> CompilerError:

@@ -59,7 +59,7 @@ def probe(
     if plain.works is False:
         raise PrivilegeError(
             f"the kernel does not let us load programs: {plain.reason}",
-            "run as root, or with CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN",
+            "run as root, or with CAP_BPF, CAP_PERFMON and CAP_SYSLOG",
         )
     kprobe = _kprobe()
     fentry = _tracing(libbpf.TRACE_FENTRY, functions)

@@ -23,11 +23,19 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """One way to attach a hook; ``settings`` are members of ``struct config`` that it sets to 1."""
+    """One way to attach a hook.
+
+    Args:
+        name: one or two words.
+        attachments: all of them, or the rung does not hold.
+        settings: members of ``struct config`` that it sets to 1.
+        blind: what a better rung would tell and this one does not.
+    """
 
     name: str
     attachments: tuple[Attachment, ...]
     settings: tuple[str, ...] = ()
+    blind: str = field(default="", kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +99,9 @@ HOOKS = (
             ),
             Rung("tracepoint", (_tp("icmp_send"),), ("sent4",)),
             # Nothing to attach: __icmp_send()'s own tests are made again on the packet.
-            Rung("predicates", ()),
+            Rung("predicates", (), blind="whether a frag-needed was sent is inferred"),
         ),
-        "whether a frag-needed was sent is inferred",
+        "whether a frag-needed was sent",
     ),
     Hook(
         "icmp6",
@@ -118,7 +126,11 @@ HOOKS = (
                 ),
                 ("attempt6",),
             ),
-            Rung("tracepoint", (_tp("net_dev_queue"), _tp("neigh_event_send_done"))),
+            Rung(
+                "tracepoint",
+                (_tp("net_dev_queue"), _tp("neigh_event_send_done")),
+                blind="whether ratemask or no route kept a packet-too-big back",
+            ),
         ),
         "whether a packet-too-big was sent",
     ),

@@ -156,8 +156,8 @@ def unseal(data: bytes) -> Image:
             _key(content["key"]),
             tuple(Map(**entry) for entry in content["maps"]),
             {program.name: program for program in programs},
-            content["tracepoints"],
-            content["functions"],
+            dict(content["tracepoints"]),
+            dict(content["functions"]),
             {number: name for name, number in content["reasons"].items()},
             Layout(content["layout"]),
         )

@@ -54,7 +54,7 @@ class Result:
     also: Mapping[str, int]
 
     def json(self) -> dict[str, Any]:
-        """Return it as the JSON object of its line; the router's counters go by their bare names."""
+        """Return the JSON object of its line; the router's counters go by their bare names."""
         return asdict(self) | {"kernel": _bare(self.kernel), "also": _bare(self.also)}
 
 

@@ -20,7 +20,9 @@ OVERFLOW = "overflow"
 
 
 def address(octets: bytes, family: int) -> str:
-    """Return an address as text; 16 octets, IPv4 mapped."""
+    """Return an address as text; 16 octets, IPv4 mapped. Family 0 has none."""
+    if not family:
+        return ""
     if family == 4:
         return socket.inet_ntop(socket.AF_INET, octets[12:])
     return socket.inet_ntop(socket.AF_INET6, octets)

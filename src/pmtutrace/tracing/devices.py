@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from typing import TYPE_CHECKING
 
 from pmtutrace.errors import PmtutraceError, UsageError
@@ -12,22 +13,29 @@ from pmtutrace.printable import printable
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+TRUSTED_S = 2.0
+
 
 class Devices:
-    """Remembers names; asks the kernel for those it has not met."""
+    """Remembers names for a while; asks the kernel for those it has not met lately.
+
+    Not for good, since namespaces and devices of the same numbers may follow those that have gone.
+    """
 
     def __init__(self) -> None:
-        self._names: dict[tuple[int, int], str] = {}
+        self._names: dict[tuple[int, int], tuple[str, float]] = {}
 
     def learn(self, inum: int, ifindex: int, name: str) -> None:
         """Take a name that an event brought along."""
-        self._names[inum, ifindex] = name
+        self._names[inum, ifindex] = name, time.monotonic()
 
     def name(self, inum: int, ifindex: int) -> str:
-        """Return a device's name, or an empty string if it or its namespace is gone."""
-        if (inum, ifindex) not in self._names:
-            self._names[inum, ifindex] = _ask(inum, ifindex)
-        return self._names[inum, ifindex]
+        """Return a device's name, or what it last was if it or its namespace is gone."""
+        name, since = self._names.get((inum, ifindex), ("", 0.0))
+        if not since or time.monotonic() - since > TRUSTED_S:
+            name = _ask(inum, ifindex) or name
+            self.learn(inum, ifindex, name)
+        return name
 
 
 def _ask(inum: int, ifindex: int) -> str:

@@ -126,13 +126,12 @@ class KernelSide:
         for inum in self.settings.netns or ():
             self.watch(inum)
         attached = []
+        self._configure()
         for step in plan.plan(hooks.HOOKS, available):
-            if step.hook.needed:
-                self._configure()
             result = self.loader.attach(step)
             attached.append(result)
-            if result.rung:
-                self._config.update(dict.fromkeys(result.rung.settings, 1))
+            if result.rung and result.rung.settings:
+                self._configure(**dict.fromkeys(result.rung.settings, 1))
         self.attached = tuple(attached)
 
     def _configure(self, **changes: int) -> None:

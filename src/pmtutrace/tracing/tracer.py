@@ -125,7 +125,7 @@ class Tracer:
         self._raw.append(ct.string_at(data, size))
 
     def poll(self) -> list[Event]:
-        """Return the events that have come in since last asked, in order."""
+        """Return the events that have come in since last asked, in order; tunnels come last."""
         if self._ring is None:
             return []
         if time.monotonic() - self._refreshed > REFRESH_S:
@@ -188,7 +188,7 @@ class Tracer:
 
         ``ring_full``: events (their packets are counted); ``counters_full``: packets counted in the
         overflow entry; ``news_full``: messages whose drop may show a wrong verdict; ``nested``,
-        ``recursion``: runs of a program that the kernel, or we, had no room for.
+        ``recursion``: runs of a program that we, or the kernel, had no room for.
         """
         loader = self._running().loader
         out = {}

@@ -1,0 +1,155 @@
+"""What can go wrong with BCC is told apart, and said with what to do."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from pmtutrace.errors import CompilerError
+from pmtutrace.kernel import compiler, headers, sources
+from pmtutrace.kernel.btf import Btf
+
+INSTALL = ("python3-bpfcc", "python3-bcc")
+
+
+@pytest.fixture
+def another_python(tmp_path, monkeypatch):
+    """A way to make an interpreter that finds a package of our making under the name bcc."""
+
+    def make(text):
+        package = tmp_path / "found" / "bcc"
+        package.mkdir(parents=True)
+        (package / "__init__.py").write_text(text)
+        script = tmp_path / "python3"
+        # -S: without the distribution's packages; -I would also shut out ours.
+        script.write_text(
+            f'#!/bin/sh\nPYTHONPATH={package.parent} exec {Path(sys.executable).resolve()} -S "$@"\n'
+        )
+        script.chmod(0o755)
+        monkeypatch.setattr(compiler, "_interpreters", lambda: [str(script)])
+        return package
+
+    return make
+
+
+def failure():
+    with pytest.raises(CompilerError) as caught, compiler.Compiler() as bcc:
+        bcc.compile("", {})
+    with pytest.raises(CompilerError):
+        compiler.version()
+    return caught.value
+
+
+def test_no_bcc(another_python):
+    shutil.rmtree(another_python(""))
+    error = failure()
+    assert error.message == "bcc cannot be imported: No module named 'bcc'"
+    assert all(package in error.hint for package in INSTALL)
+
+
+@pytest.mark.parametrize("text", ["", "__version__ = '0.1.10'\n", "class BPF: pass\n"])
+def test_the_bcc_that_is_something_else(another_python, text):
+    package = another_python(text)
+    error = failure()
+    assert error.message == f"the bcc at {package / '__init__.py'} is not the BPF compiler"
+    assert all(name in error.hint for name in INSTALL)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "print 'written for another Python'\n",
+        "import ctypes; ctypes.CDLL('libbcc.so.nowhere')\n",
+        "import no_such_module\n",
+    ],
+)
+def test_a_bcc_that_cannot_be_imported(another_python, text):
+    another_python(text)
+    error = failure()
+    assert error.message.startswith("bcc cannot be imported: ")
+    assert all(name in error.hint for name in INSTALL)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("lib = 1\ndef BPF(**_): raise MemoryError('not today')\n", "MemoryError: not today"),
+        ("lib = 1\nimport os\ndef BPF(**_): os.abort()\n", "no message"),
+        ("lib = 1\nimport os\ndef BPF(**_): print('junk', flush=True); os._exit(0)\n", "no image"),
+    ],
+)
+def test_a_bcc_that_fails_in_its_own_way(another_python, text, said):
+    another_python(text)
+    with pytest.raises(CompilerError) as caught, compiler.Compiler() as bcc:
+        bcc.compile("", {})
+    assert said in caught.value.message
+    assert caught.value.hint
+
+
+def test_the_next_interpreter_is_asked_where_the_first_has_none(another_python, monkeypatch):
+    another_python("")
+    (first,) = compiler._interpreters()
+    monkeypatch.setattr(compiler, "_interpreters", lambda: [first, sys.executable])
+    assert compiler.version().endswith(f"for {sys.executable}")
+
+
+def test_interpreters_are_ours_and_the_distributions(tmp_path, monkeypatch):
+    monkeypatch.setattr(compiler, "SYSTEM", tmp_path / "nothing")
+    assert compiler._interpreters() == [sys.executable]
+    monkeypatch.setattr(compiler, "SYSTEM", Path(sys.executable))
+    assert compiler._interpreters() == [sys.executable]
+    monkeypatch.setattr(compiler, "SYSTEM", Path("/bin/sh"))
+    assert compiler._interpreters() == [sys.executable, "/bin/sh"]
+
+
+@pytest.fixture(scope="module")
+def header():
+    return headers.generate(Btf.load(), headers.Wanted.read(sources.folder() / "kernel.toml"))
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("name", ["hooks/drop.bpf.c", "emit.bpf.c", "include/skb.h"])
+def test_an_error_in_a_source_names_file_and_line(name, header, tmp_path, monkeypatch):
+    shutil.copytree(sources.folder(), tmp_path / "bpf")
+    monkeypatch.setattr(sources, "folder", lambda: tmp_path / "bpf")
+    broken = tmp_path / "bpf" / name
+    lines = broken.read_text().split("\n")
+    at = next(number for number, line in enumerate(lines) if line == "}")
+    lines.insert(at, "\tnot_declared = 1;")
+    broken.write_text("\n".join(lines))
+    with pytest.raises(CompilerError) as caught, compiler.Compiler() as bcc:
+        bcc.compile(header, {})
+    # Of an include, the compiler knows the path that it was given.
+    assert f"BCC refused bpf/{name}:{at + 1}: " in caught.value.message
+    assert "not_declared" in caught.value.message
+    assert "\n" not in caught.value.message
+    assert "doctor" in caught.value.hint
+
+
+@pytest.mark.live
+def test_what_comes_out(header):
+    with compiler.Compiler() as bcc:
+        compiled = bcc.compile(header, {"MAX_FLOWS": 1024, "RING_PAGES": 8})
+    maps = {entry["name"]: entry for entry in compiled["maps"]}
+    assert maps["counts"]["max_entries"] == 1024
+    assert maps["counts"]["key_size"] == 96
+    assert maps["ring"]["max_entries"] == 8 * 4096
+    assert {"kfree_skb", "icmp_send"} <= {program["name"] for program in compiled["programs"]}
+    for program in compiled["programs"]:
+        assert len(bytes.fromhex(program["code"])) % 8 == 0
+        assert all(at % 8 == 0 and index < len(maps) for at, index in program["references"])
+
+
+@pytest.mark.live
+def test_nothing_is_left_behind(header, tmp_path, monkeypatch):
+    import tempfile
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with compiler.Compiler() as bcc:
+        bcc.compile(header, {})
+    assert os.listdir(tmp_path) == []  # noqa: PTH208
+    with compiler.Compiler() as bcc:
+        child = bcc._child
+    assert child.returncode is not None

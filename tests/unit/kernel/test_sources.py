@@ -1,0 +1,76 @@
+"""The C sources as one text, and the number that changes when they do."""
+
+import re
+import shutil
+
+import pytest
+
+from pmtutrace.errors import CompilerError
+from pmtutrace.kernel import sources
+
+
+def test_every_source_is_in_the_text_once_and_in_its_place():
+    there = {
+        str(path.relative_to(sources.folder())) for path in sources.folder().rglob("*.bpf.c")
+    }
+    assert set(sources.TEXTS) == there
+    markers = re.findall(r'^#line 1 "(.*)"$', sources.text(), re.M)
+    assert markers == list(sources.TEXTS)
+
+
+def test_line_numbers_lead_back_to_the_file():
+    lines = sources.text().split("\n")
+    for name in sources.TEXTS:
+        start = lines.index(f'#line 1 "{name}"') + 1
+        own = (sources.folder() / name).read_text().rstrip("\n").split("\n")
+        assert lines[start : start + len(own)] == own
+
+
+def test_sources_say_their_licence():
+    for path in sources.folder().rglob("*.[ch]"):
+        assert path.read_text().startswith(
+            "/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */\n"
+        ), path
+
+
+def test_only_the_first_text_includes():
+    """BCC does not rewrite what is included: includes hold types and pure helpers, no map calls."""
+    for name in sources.TEXTS[1:]:
+        assert "#include" not in (sources.folder() / name).read_text(), name
+    maps = re.findall(r"\b(\w+)\.(?:lookup|update|insert|delete|ringbuf_)", sources.text())
+    for path in (sources.folder() / "include").glob("*.h"):
+        for name in set(maps):
+            assert f"{name}.lookup" not in path.read_text(), path
+
+
+@pytest.fixture
+def copy(tmp_path, monkeypatch):
+    shutil.copytree(sources.folder(), tmp_path / "bpf")
+    monkeypatch.setattr(sources, "folder", lambda: tmp_path / "bpf")
+    return tmp_path / "bpf"
+
+
+def test_the_digest_is_of_contents_and_names(copy):
+    before = sources.digest()
+    assert re.fullmatch("[0-9a-f]{64}", before)
+    for name in (*sources.TEXTS, "include/skb.h", "kernel.toml"):
+        octets = (copy / name).read_bytes()
+        (copy / name).write_bytes(octets + b"\n")
+        assert sources.digest() != before, name
+        (copy / name).write_bytes(octets)
+        assert sources.digest() == before
+    (copy / "include" / "more.h").write_text("")
+    assert sources.digest() != before
+
+
+def test_the_digest_does_not_care_about_what_is_not_compiled(copy):
+    before = sources.digest()
+    (copy / "README.md").write_text("other words")
+    assert sources.digest() == before
+
+
+def test_a_package_without_its_sources(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "__file__", str(tmp_path / "a" / "b" / "c" / "sources.py"))
+    with pytest.raises(CompilerError, match="not installed") as caught:
+        sources.folder()
+    assert "wheel" in caught.value.hint
