@@ -36,6 +36,7 @@ $(STAMP): pyproject.toml
 	@echo 'making $(VENV) from /usr/bin/python3 and installing pmtutrace into it'
 	@/usr/bin/python3 -m venv --system-site-packages $(VENV)
 	@$(BIN)/python -m pip install --quiet --editable .
+	@$(BIN)/python -m compileall -q src
 	@rm -f $(VENV)/.set-up-test; touch $(STAMP)
 
 demo: setup

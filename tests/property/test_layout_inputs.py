@@ -10,7 +10,23 @@ from pmtutrace.layout import Layout
 SOURCE = sources.layout_source()
 WORDS = st.sampled_from(
     [
-        *("struct", "enum", "a", "b", "{", "}", "};", ";", "[", "]", "[16]", "=", "==", "1", "0x10"),
+        *(
+            "struct",
+            "enum",
+            "a",
+            "b",
+            "{",
+            "}",
+            "};",
+            ";",
+            "[",
+            "]",
+            "[16]",
+            "=",
+            "==",
+            "1",
+            "0x10",
+        ),
         *("__u8", "__u16", "__u32", "__u64", "__s64", "x", "y", ",", "/*", "*/", "//", "\n", " "),
         *("_Static_assert", "(", ")", "sizeof", "(sizeof(struct a) == 8", "4294967296", "[0]"),
     ]

@@ -102,9 +102,7 @@ def test_pack_and_unpack():
     values = {"saddr": bytes(range(16)), "netns": 4026531840, "be_sport": 0x0908, "verdict": 2}
     octets = EVENTS.pack("flow_key", values)
     assert len(octets) == EVENTS.structs["flow_key"].size
-    back = dict(
-        zip(EVENTS.names("flow_key"), EVENTS.codec("flow_key").unpack(octets), strict=True)
-    )
+    back = dict(zip(EVENTS.names("flow_key"), EVENTS.codec("flow_key").unpack(octets), strict=True))
     assert {name: back[name] for name in values} == values
     assert all(not back[name] or set(back[name]) == {0} for name in back if name not in values)
 
@@ -119,7 +117,7 @@ GOOD = "struct a {\n\t__u32 x;\n\t__u16 y;\n\t__u8 z[2];\n};\n"
 
 
 def test_the_smallest_header():
-    layout = Layout(GOOD + "_Static_assert(sizeof(struct a) == 8, \"a\");")
+    layout = Layout(GOOD + '_Static_assert(sizeof(struct a) == 8, "a");')
     assert layout.structs["a"].size == 8
 
 

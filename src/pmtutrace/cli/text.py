@@ -1,4 +1,4 @@
-"""Events as lines for people: aligned, one a line, under 100 columns with IPv4."""
+"""Events as lines for people: aligned, one a line, some 100 columns with IPv4."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pmtutrace.events import Flow
 
 _WITH_PORTS = frozenset({6, 17, 33, 132, 136})
+_ECHO = {1: (b"\x08", b"\0"), 58: (b"\x80", b"\x81")}  # request and reply, by protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +45,10 @@ def _address(octets: bytes) -> str:
 def _flow4(quoted: bytes) -> Flow:
     if len(quoted) < 20:
         return Flow("", "", 0)
-    ports = quoted[(quoted[0] & 15) * 4 :] if not quoted[6] & 0x1F and not quoted[7] else b""
-    return _flow(_address(quoted[12:16]), _address(quoted[16:20]), quoted[9], ports)
+    header = (quoted[0] & 15) * 4
+    whole = header >= 20 and not quoted[6] & 0x1F and not quoted[7]
+    upper = quoted[header:] if whole else b""
+    return _flow(_address(quoted[12:16]), _address(quoted[16:20]), quoted[9], upper)
 
 
 def _flow6(quoted: bytes) -> Flow:
@@ -57,4 +60,6 @@ def _flow6(quoted: bytes) -> Flow:
 def _flow(saddr: str, daddr: str, proto: int, upper: bytes) -> Flow:
     if proto in _WITH_PORTS and len(upper) >= 4:
         return Flow(saddr, daddr, proto, *struct.unpack("!HH", upper[:4]))
+    if upper[:1] in _ECHO.get(proto, ()) and len(upper) >= 6:
+        return Flow(saddr, daddr, proto, *struct.unpack("!H", upper[4:6]))
     return Flow(saddr, daddr, proto)

@@ -25,7 +25,8 @@ def another_python(tmp_path, monkeypatch):
         script = tmp_path / "python3"
         # -S: without the distribution's packages; -I would also shut out ours.
         script.write_text(
-            f'#!/bin/sh\nPYTHONPATH={package.parent} exec {Path(sys.executable).resolve()} -S "$@"\n'
+            f"#!/bin/sh\nPYTHONPATH={package.parent} "
+            f'exec {Path(sys.executable).resolve()} -S "$@"\n'
         )
         script.chmod(0o755)
         monkeypatch.setattr(compiler, "_interpreters", lambda: [str(script)])

@@ -10,9 +10,7 @@ from pmtutrace.kernel import sources
 
 
 def test_every_source_is_in_the_text_once_and_in_its_place():
-    there = {
-        str(path.relative_to(sources.folder())) for path in sources.folder().rglob("*.bpf.c")
-    }
+    there = {str(path.relative_to(sources.folder())) for path in sources.folder().rglob("*.bpf.c")}
     assert set(sources.TEXTS) == there
     markers = re.findall(r'^#line 1 "(.*)"$', sources.text(), re.M)
     assert markers == list(sources.TEXTS)

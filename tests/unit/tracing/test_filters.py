@@ -1,0 +1,147 @@
+"""A filter says the same about an event and about the counter that counts it."""
+
+import dataclasses
+
+import pytest
+
+from pmtutrace.errors import UsageError
+from pmtutrace.events import CounterKey, Drop, Flow, IcmpLost, Outer, TunnelChange, TunnelRef
+from pmtutrace.tracing.filters import Filter, network
+
+FLOW = Flow("10.77.1.1", "10.77.2.1", 17, 2323, 9)
+DROP = Drop(
+    ts=0,
+    netns=1,
+    cpu=0,
+    site="ip_forward",
+    location="ip_forward+0x10",
+    reason="PKT_TOO_BIG",
+    verdict="told",
+    cause=None,
+    length=1500,
+    mtu=1400,
+    gso=0,
+    df=True,
+    family=4,
+    dev="eth0",
+    ifindex=7,
+    indev="eth1",
+    tunnel=None,
+    flow=FLOW,
+    outer=None,
+    count=1,
+    packet=b"",
+)
+IN_TUNNEL = dataclasses.replace(
+    DROP,
+    dev="ru",
+    ifindex=8,
+    tunnel=TunnelRef("vx0", "vxlan"),
+    outer=Outer("192.0.2.1", "192.0.2.2", 17),
+    flow=Flow("fd00::1", "fd00::2", 6, 1, 2),
+    family=6,
+    site="ip_fragment",
+    verdict="suppressed",
+    cause="no_route_back",
+)
+ELSEWHERE = dataclasses.replace(DROP, netns=2)
+NO_FLOW = dataclasses.replace(DROP, flow=Flow("", "", 0), family=0)
+EVENTS = (DROP, IN_TUNNEL, ELSEWHERE, NO_FLOW)
+LOST = IcmpLost(
+    0, 1, 0, "nf_hook_slow", "nf_hook_slow+0x1", "NETFILTER_DROP", 4, "10.77.1.1", 1400, FLOW
+)
+GONE = TunnelChange(0, 1, "gone", "vx0", "vxlan", None)
+
+
+def key_of(event):
+    return CounterKey(
+        event.netns,
+        event.ifindex,
+        event.site,
+        event.verdict,
+        event.cause,
+        event.family,
+        event.flow,
+        event.outer,
+    )
+
+
+FILTERS = {
+    "everything": ({}, {0, 1, 2, 3}),
+    "device": ({"interface": "eth0"}, {0, 2, 3}),
+    "no device": ({"interface": "eth1"}, set()),
+    "family": ({"family": 6}, {1}),
+    "site": ({"sites": frozenset({"ip_fragment", "other"})}, {1}),
+    "verdict": ({"verdicts": frozenset({"told"})}, {0, 2, 3}),
+    "host": ({"hosts": (network("10.77.2.1"),)}, {0, 2}),
+    "source": ({"hosts": (network("10.77.1.0/24"),)}, {0, 2}),
+    "either host": ({"hosts": (network("10.77.1.1"), network("fd00::/16"))}, {0, 1, 2}),
+    "other family's host": ({"hosts": (network("::/0"),)}, {1}),
+    "tunnel": ({"tunnel": "vx0"}, {1}),
+    "no tunnel": ({"tunnel": "vx1"}, set()),
+    "namespace": ({"netns": {1}}, {0, 1, 3}),
+    "no namespace": ({"netns": set()}, set()),
+    "several": ({"interface": "eth0", "verdicts": frozenset({"told"}), "netns": {2}}, {2}),
+}
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_events_and_counters_agree(name):
+    options, wanted = FILTERS[name]
+    chosen = Filter(**options)
+    for event in EVENTS:
+        chosen.learn(event)
+    assert {n for n, event in enumerate(EVENTS) if chosen.matches(event)} == wanted
+    assert {n for n, event in enumerate(EVENTS) if chosen.counts(key_of(event))} == wanted
+
+
+def test_a_place_that_was_never_seen_is_asked_for():
+    chosen = Filter(interface="eth0")
+    assert not chosen.counts(key_of(DROP))
+    asked = []
+
+    def name(netns, ifindex):
+        asked.append((netns, ifindex))
+        return "eth0"
+
+    chosen.ask([key_of(DROP), key_of(DROP)], name)
+    assert asked == [(1, 7)]
+    assert chosen.counts(key_of(DROP))
+
+
+@pytest.mark.parametrize(
+    ("options", "lost", "gone"),
+    [
+        ({}, True, True),
+        ({"verdicts": frozenset({"lost"})}, True, False),
+        ({"verdicts": frozenset({"told"})}, False, False),
+        ({"interface": "vx0"}, False, True),
+        ({"interface": "eth0"}, False, False),
+        ({"tunnel": "vx0"}, False, True),
+        ({"tunnel": "vx1"}, False, False),
+        ({"netns": {2}}, False, False),
+        ({"netns": {1}}, True, True),
+        ({"family": 6}, False, True),
+        ({"hosts": (network("10.77.1.1"),)}, True, True),
+    ],
+)
+def test_what_is_no_drop(options, lost, gone):
+    chosen = Filter(**options)
+    assert chosen.matches(LOST) == lost
+    assert chosen.matches(GONE) == gone
+
+
+def test_hostile_names_are_compared_as_they_are_shown():
+    event = dataclasses.replace(GONE, name="a\x1bb")
+    assert Filter(tunnel=r"a\x1bb").matches(event)
+
+
+@pytest.mark.parametrize("text", ["192.0.2.7", "192.0.2.7/24", "2001:db8::/32", "::1", "0.0.0.0/0"])
+def test_addresses_and_prefixes(text):
+    assert network(text).num_addresses >= 1
+
+
+@pytest.mark.parametrize("text", ["", "host", "300.0.0.1", "10.0.0.0/33", "10.0.0.1:80", "::g"])
+def test_what_is_neither(text):
+    with pytest.raises(UsageError, match="not an address or prefix"):
+        network(text)

@@ -1,0 +1,62 @@
+"""Totals are taken from the counters, so they are exact."""
+
+from pmtutrace.events import Counter, CounterKey, Flow
+from pmtutrace.tracing.filters import Filter
+from pmtutrace.tracing.summary import summarize
+
+LOSSES = {"ring_full": 0, "counters_full": 0, "news_full": 0, "nested": 0, "recursion": 0}
+
+
+def counters(*rows):
+    """Return counters from rows of site, verdict, cause, packets."""
+    return {
+        CounterKey(
+            1, number, site, verdict, cause, 4, Flow("10.0.0.1", "10.0.0.2", 17), None
+        ): Counter(packets, 0, 0, 0, 0, 0)
+        for number, (site, verdict, cause, packets) in enumerate(rows)
+    }
+
+
+MIXED = counters(
+    ("ip_forward", "told", None, 5),
+    ("ip_fragment", "told", None, 7),
+    ("ip_forward", "suppressed", "no_route_back", 11),
+    ("ip_forward", "suppressed", "icmp_error_inside", 13),
+    ("overflow", "told", None, 17),
+)
+
+
+def summary(rows=MIXED, wanted=None, **more):
+    values = {"losses": LOSSES, "seconds": 1.23456, "streamed": 3, **more}
+    return summarize(rows, wanted=wanted or Filter(), **values)
+
+
+def test_sums_by_verdict_and_cause():
+    found = summary()
+    assert found["drops"] == 53
+    assert found["verdicts"] == {"suppressed": 24, "told": 29}
+    assert found["causes"] == {"icmp_error_inside": 13, "no_route_back": 11}
+    assert (found["seconds"], found["events_streamed"], found["type"]) == (1.235, 3, "summary")
+
+
+def test_what_is_filtered_out_is_not_counted_but_the_overflow_is():
+    found = summary(wanted=Filter(sites=frozenset({"ip_fragment"})))
+    assert (found["drops"], found["verdicts"]) == (24, {"told": 24})
+
+
+def test_nothing():
+    found = summary({})
+    assert (found["drops"], found["verdicts"], found["causes"]) == (0, {}, {})
+
+
+def test_losses_are_shown():
+    found = summary(losses={**LOSSES, "ring_full": 9, "nested": 1})
+    assert found["events_lost"] == 9
+    assert found["losses"]["nested"] == 1
+
+
+def test_it_has_what_is_documented():
+    assert set(summary()) == {
+        *("type", "ts", "schema", "netns", "seconds", "drops", "verdicts", "causes"),
+        *("icmp_received", "pmtu_changes", "events_streamed", "events_lost", "losses"),
+    }
