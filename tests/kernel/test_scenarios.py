@@ -1,4 +1,4 @@
-"""Every scenario of the lab, with real hooks and real packets, exact against the kernel's counters."""
+"""Every scenario of the lab: real hooks, real packets, exact against the kernel's counters."""
 
 from __future__ import annotations
 

@@ -20,7 +20,8 @@ SUITE = "tests/kernel"
 def booted(tmp_path_factory):
     """Run the suite on all kernels, as many at once as fit; return where the results are."""
     out = tmp_path_factory.mktemp("kernels")
-    inside = f"exec .venv/bin/python -m pytest {SUITE} -q -p no:cacheprovider --junitxml $PMTUTRACE_OUT/junit.xml"
+    pytest_there = f".venv/bin/python -m pytest {SUITE} -q -p no:cacheprovider"
+    inside = f"exec {pytest_there} --junitxml $PMTUTRACE_OUT/junit.xml"
     command = [Path(sys.executable).with_name("pmtutrace"), "vm", "run", "--kernel", "all"]
     command += ["--parallel", "--cpus", "1", "--timeout", "1200", "--out", out]
     done = subprocess.run(
