@@ -318,5 +318,5 @@ def test_the_compiler_of_bcc_agrees(btf, monkeypatch):
     monkeypatch.setattr(compiler.sources, "text", lambda: SOURCE)
     text = headers.generate(btf, Wanted.read(KERNEL_TOML))
     with compiler.Compiler() as bcc:
-            compiled = bcc.compile(text, {})
+        compiled = bcc.compile(text, {})
     assert [program["name"] for program in compiled["programs"]] == ["probe"]
