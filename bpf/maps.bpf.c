@@ -19,6 +19,9 @@
 BPF_ARRAY(settings, struct config, 1);
 /* Two: one is read while the other is written. */
 BPF_ARRAY(sites, struct site_table, 2);
+/* Where the search has ended, by location: the same few come again. */
+#define FOUND_SITES 256
+BPF_ARRAY(found_sites, __u32, FOUND_SITES);
 BPF_HASH(watched_netns, __u32, __u8, 4096);
 
 /* Exact. Nothing is ever deleted: a program may be holding an entry. Entries

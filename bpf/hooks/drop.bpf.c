@@ -8,23 +8,43 @@
  * without branches: each would double what the verifier has to follow. All
  * addresses lie in the upper half, so the sign of a difference compares them.
  */
-static __always_inline struct site_range *site_of(struct config *cfg,
-						  __u64 location)
+static __always_inline __u32 search_site(struct site_table *table,
+					 __u64 location)
 {
-	int which = cfg->site_table, step;
 	__u32 at = 0;
-	struct site_table *table = sites.lookup(&which);
+	int step;
 
-	if (!table)
-		return 0;
 #pragma unroll
 	for (step = 32; step; step >>= 1)
 		at += step & ~((__s64)(location -
 				       table->range[(at + step) & 63].start) >> 63);
-	at &= 63;
-	if (location < table->range[at].start || location >= table->range[at].end)
+	return at & 63;
+}
+
+static __always_inline bool covers(const struct site_range *range,
+				   __u64 location)
+{
+	return location >= range->start && location < range->end;
+}
+
+static __always_inline struct site_range *site_of(struct config *cfg,
+						  __u64 location)
+{
+	int which = cfg->site_table;
+	int slot = (location ^ location >> 8) & (FOUND_SITES - 1);
+	struct site_table *table = sites.lookup(&which);
+	__u32 *found = found_sites.lookup(&slot);
+	__u32 at;
+
+	if (!table || !found)
 		return 0;
-	return &table->range[at];
+	/* Only a hint: another location, or table, may have left it there. */
+	at = *found & 63;
+	if (covers(&table->range[at], location))
+		return &table->range[at];
+	at = search_site(table, location);
+	*found = at;
+	return covers(&table->range[at], location) ? &table->range[at] : 0;
 }
 
 /* The MTU in force at the site, as its own code computes it. */

@@ -27,9 +27,22 @@ def _heeded() -> list[signal.Signals]:
 
 
 def raise_at_end() -> None:
-    """Have each of them raise KeyboardInterrupt, so that whatever is open is closed."""
+    """Have each of them raise Ended, so that whatever is open is closed."""
     for number in _heeded():
-        signal.signal(number, signal.default_int_handler)
+        signal.signal(number, _raise)
+
+
+class Ended(KeyboardInterrupt):
+    """Says that a signal has ended us.
+
+    A class of its own, because Python kills itself by SIGINT in the end if a KeyboardInterrupt,
+    and nothing derived from it, ever passed through exec(), even if it was caught after that.
+    Dataclasses are made by exec().
+    """
+
+
+def _raise(_number: int, _frame: FrameType | None) -> None:
+    raise Ended
 
 
 def ignore() -> None:

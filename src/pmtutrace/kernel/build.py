@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import asdict
@@ -109,7 +110,7 @@ class Wanted:
         trace: TracebackType | None,
     ) -> None:
         if self._child is not None:
-            self._child.kill()
+            self._child.terminate()
             self._child.communicate()
 
     @property
@@ -168,6 +169,8 @@ def _failure(said: bytes) -> PmtutraceError:
 def main(arguments: list[str]) -> int:
     """Build what the one argument describes; print the image, or the error as JSON on stderr."""
     job = json.loads(arguments[0])
+    # Asked to end, it ends the compiler and removes its files first.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         data = build(Path(job["btf"]) if job["btf"] else None, Options(**job["options"]))
     except PmtutraceError as error:

@@ -178,6 +178,18 @@ class TestSignals:
         signals.raise_at_end()
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 
+    def test_one_that_was_caught_does_not_kill_in_the_end(self):
+        """Python does so where a plain KeyboardInterrupt passed through exec()."""
+        program = (
+            "import signal\nfrom pmtutrace.cli import signals\nsignals.raise_at_end()\n"
+            "try:\n    exec('signal.raise_signal(signal.SIGINT)')\nexcept KeyboardInterrupt:\n"
+            "    print('caught')\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, check=False, text=True
+        )
+        assert (done.returncode, done.stdout) == (0, "caught\n")
+
     def test_nothing_disturbs_the_end(self):
         signals.ignore()
         for number in signals.ENDS:
