@@ -8,17 +8,25 @@
  * without branches: each would double what the verifier has to follow. All
  * addresses lie in the upper half, so the sign of a difference compares them.
  */
-static __always_inline __u32 search_site(struct site_table *table,
+static __always_inline struct site_range *entry(struct site_table *table,
+						__u64 at)
+{
+	/* Bounded where it is used, in a form that every verifier follows. */
+	asm volatile("%0 &= 63" : "+r"(at));
+	return &table->range[at];
+}
+
+static __always_inline __u64 search_site(struct site_table *table,
 					 __u64 location)
 {
-	__u32 at = 0;
+	__u64 at = 0;
 	int step;
 
 #pragma unroll
 	for (step = 32; step; step >>= 1)
 		at += step & ~((__s64)(location -
-				       table->range[(at + step) & 63].start) >> 63);
-	return at & 63;
+				       entry(table, at + step)->start) >> 63);
+	return at;
 }
 
 static __always_inline bool covers(const struct site_range *range,
@@ -34,17 +42,19 @@ static __always_inline struct site_range *site_of(struct config *cfg,
 	int slot = (location ^ location >> 8) & (FOUND_SITES - 1);
 	struct site_table *table = sites.lookup(&which);
 	__u32 *found = found_sites.lookup(&slot);
-	__u32 at;
+	struct site_range *range;
+	__u64 at;
 
 	if (!table || !found)
 		return 0;
 	/* Only a hint: another location, or table, may have left it there. */
-	at = *found & 63;
-	if (covers(&table->range[at], location))
-		return &table->range[at];
+	range = entry(table, *found);
+	if (covers(range, location))
+		return range;
 	at = search_site(table, location);
 	*found = at;
-	return covers(&table->range[at], location) ? &table->range[at] : 0;
+	range = entry(table, at);
+	return covers(range, location) ? range : 0;
 }
 
 /* The MTU in force at the site, as its own code computes it. */

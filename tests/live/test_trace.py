@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import os
+import signal
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -261,6 +263,66 @@ def test_whatever_the_standard_streams_are(redirection, code, said):
     assert done.stderr.startswith(said)
     assert "Traceback" not in done.stderr
     assert done.stdout == "" or json.loads(done.stdout)["type"] == "summary"
+
+
+def test_what_the_reader_missed_is_counted_and_strict_says_so(net):
+    """A tracer that is held up: the ring runs over, the counters do not."""
+    many = Traffic("udp", "a", A[4], B[4], count=9001)
+    with Trace("--all", *only(net), "-i", "rb", "--strict") as trace:
+        trace.child.send_signal(signal.SIGSTOP)
+        send(net, many)
+        trace.child.send_signal(signal.SIGCONT)
+        assert trace.end() == 4
+        summary = trace.summary
+        assert summary["drops"] == 9001
+        assert summary["events_lost"] == summary["losses"]["ring_full"] > 0
+        assert summary["events_streamed"] + summary["events_lost"] == 9001
+
+
+def test_a_blocked_writer_ends_at_the_second_signal(net):
+    """Nobody reads the pipe, and it is full: the first signal cannot be heeded, the second is."""
+    unread, pipe = os.pipe()
+    words = [*COMMAND, "trace", "-j", "--all", *only(net), "-c", "5000"]
+    ready, told = os.pipe()
+    named = f"/proc/{os.getpid()}/fd/{told}"
+    child = subprocess.Popen([*words, "--ready-file", named], stdout=pipe)
+    os.close(pipe)
+    try:
+        assert os.read(ready, 6) == b"ready\n"
+        send(net, replace(V4, count=3000))
+        child.send_signal(signal.SIGTERM)
+        with pytest.raises(subprocess.TimeoutExpired):
+            child.wait(1)
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(10) == 0
+    finally:
+        child.kill()
+        child.wait()
+        for number in (unread, ready, told):
+            os.close(number)
+
+
+def test_namespaces_without_a_name_cost_nothing(net):
+    """As those of containers: to look for their names at every line would hold the reader up."""
+    topology = routed()
+    with lab.built(topology) as other:
+        holder = subprocess.Popen(["nsenter", f"--net={other['r'].path}", "sleep", "60"])
+        try:
+            with Trace("--all", "--netns", other["r"].name) as trace:
+                wait_until_inside(holder, other["r"].inum)
+                subprocess.run(["umount", other["r"].path], check=True)
+                send(other, replace(V4, count=2003))
+                assert trace.end() == 0
+                assert {drop["netns"] for drop in trace.drops} == {other["r"].inum}
+                assert len(trace.drops) == 2003
+        finally:
+            holder.kill()
+            holder.wait()
+
+
+def wait_until_inside(process, inum):
+    while Path(f"/proc/{process.pid}/ns/net").stat().st_ino != inum:
+        assert process.poll() is None
 
 
 def test_fail_on(net):

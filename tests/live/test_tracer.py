@@ -255,6 +255,9 @@ def held():
     return os.listdir("/proc/self/fd")
 
 os.closerange(3, 4096)
+for plain in (False, True):  # both images are in the cache then
+    with Tracer(Settings(netns=set(), plain=plain)):
+        pass
 soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 for limit in range(5, 40):
     before = held()

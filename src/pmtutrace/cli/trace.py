@@ -34,6 +34,7 @@ class Lines:
         self._as_json = as_json
         self._most = most
         self._names: dict[int, str] = {}
+        self._met: set[int] = set()  # asked for, whether or not they have a name
         self._named = 0.0
 
     def begin(self) -> None:
@@ -57,10 +58,13 @@ class Lines:
         from pmtutrace import jsonl
         from pmtutrace.kernel import netns
 
-        if event.netns not in self._names or time.monotonic() - self._named > NAMES_HOLD_S:
+        if time.monotonic() - self._named > NAMES_HOLD_S:
             # Inodes are used again, and what has no name may get one; names of the dead stay.
-            self._names.update(netns.names())
+            self._met.clear()
             self._named = time.monotonic()
+        if event.netns not in self._met:
+            self._names.update(netns.names())
+            self._met.update(self._names, (event.netns,))
         if self._as_json:
             click.echo(json.dumps(jsonl.event(event, self._names)))
         else:

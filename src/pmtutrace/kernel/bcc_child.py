@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes as ct
 import json
 import os
+import signal
 import struct
 import sys
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 LD_IMM64 = 0x18
 PSEUDO_MAP_FD = 1
 CANNOT_IMPORT = 3
+PR_SET_PDEATHSIG = 1
 
 
 def _declared(lib: Any, name: str, result: Any, *arguments: Any) -> Any:  # noqa: ANN401 -- ctypes
@@ -62,6 +64,8 @@ def _programs(lib: Any, module: Any, index: dict[int, int]) -> list[dict[str, An
 
 def main() -> int:
     """Compile what stdin describes, or print the version of bcc."""
+    # Whoever asked may be killed: then nobody wants the answer.
+    ct.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     try:
         import bcc
     except (ImportError, OSError, SyntaxError) as error:  # no libbcc, or something else's bcc

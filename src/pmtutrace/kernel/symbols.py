@@ -8,6 +8,7 @@ a name count.
 
 from __future__ import annotations
 
+import copy
 import errno
 import hashlib
 import json
@@ -113,9 +114,9 @@ class Boot:
     """
 
     def __init__(self, names: frozenset[str], btf: Path) -> None:
-        self._names = names
+        self._names, self._file = names, btf
         self.key = boot_key(names, btf)
-        self._kept = paths.cache("boot") / f"{self.key}.json"
+        self._kept: Path | None = paths.cache("boot") / f"{self.key}.json"
         self._ranges: tuple[Range, ...] | None = None
         try:
             seal, _, text = read_private(self._kept).partition(b"\n")
@@ -127,16 +128,30 @@ class Boot:
         except (OSError, ValueError, KeyError, TypeError):
             self.btf = _digest(btf)  # not there, or damaged: made anew
 
+    def again(self) -> Boot:
+        """Return the same with the modules that are loaded now.
+
+        Nothing is read from the cache or written to it: what runs must not end because that went.
+        """
+        now = copy.copy(self)
+        now.key = boot_key(self._names, self._file)
+        now._kept = now._ranges = None
+        return now
+
     @property
     def ranges(self) -> tuple[Range, ...]:
         """Every piece of the functions named, sorted by address."""
         if self._ranges is None:
             self._ranges = tuple(find(read(), self._names))
-            entries = [(r.name, r.symbol, r.start, r.end) for r in self._ranges]
-            text = json.dumps({"btf": self.btf, "ranges": entries}).encode()
-            write_private(self._kept, hashlib.sha256(text).hexdigest().encode() + b"\n" + text)
-            paths.prune(self._kept.parent)
+            if self._kept is not None:
+                self._keep(self._kept, self._ranges)
         return self._ranges
+
+    def _keep(self, path: Path, ranges: tuple[Range, ...]) -> None:
+        entries = [(r.name, r.symbol, r.start, r.end) for r in ranges]
+        text = json.dumps({"btf": self.btf, "ranges": entries}).encode()
+        write_private(path, hashlib.sha256(text).hexdigest().encode() + b"\n" + text)
+        paths.prune(path.parent)
 
 
 def boot_key(names: frozenset[str], btf: Path) -> str:

@@ -64,9 +64,10 @@ class KernelSide:
 
     def refresh(self) -> bool:
         """Take in what modules have brought, or taken along, since last looked; True if so."""
-        if symbols.boot_key(_names(), self.settings.btf or BTF) == self._boot.key:
+        now = self._boot.again()
+        if now.key == self._boot.key:
             return False
-        self._boot = self._look()
+        self._boot = now
         table = 1 - self._config["site_table"]
         self._write_sites(table)
         self._configure(site_table=table)

@@ -216,6 +216,19 @@ class TestBoot:
         self.look()
         assert len(self.reads) == 1
 
+    def test_a_module_that_comes_while_tracing_needs_no_cache(self, monkeypatch):
+        boot = Boot(self.NAMES, self.btf)
+        assert boot.again().key == boot.key
+        before = boot.ranges
+        monkeypatch.setenv("PMTUTRACE_CACHE", "/proc/nothing")
+        self.btf.unlink()
+        self.modules.write_text("vxlan 32768 0 - Live 0xffffffffc0009000\n")
+        now = boot.again()
+        assert now.key != boot.key
+        assert (now.ranges, now.btf) == (before, boot.btf)
+        assert len(self.reads) == 2
+        assert len(list(self.folder.iterdir())) == 1
+
     def test_every_damage_is_noticed(self):
         expected = self.look()
         (kept,) = self.folder.iterdir()
