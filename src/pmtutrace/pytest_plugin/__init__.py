@@ -78,7 +78,7 @@ def pmtu_tracer(request: pytest.FixtureRequest) -> Iterator[Tracer]:
     from pmtutrace.tracing import Tracer
     from pmtutrace.tracing.settings import Settings
 
-    tracer = Tracer(Settings(netns=()))
+    tracer = Tracer(Settings(netns=(), every=True))
     try:
         tracer.start()
     except (NotSupported, PrivilegeError) as error:

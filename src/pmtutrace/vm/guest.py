@@ -107,6 +107,7 @@ class Guest:
         self._console: deque[str] = deque(maxlen=CONSOLE_LINES)
         self._log: deque[str] = deque(maxlen=CONSOLE_LINES)  # of virtiofsd and QEMU themselves
         self._partial: dict[str, bytes] = {}
+        self._cause = ""
         self._ready = 0.0
         self._qemu: subprocess.Popen[bytes] | None = None
         self._streams = {
@@ -225,6 +226,8 @@ class Guest:
                 self._log.append(text)
             else:
                 self._console.append(text)
+                # A long trace may follow, and only the end of the console is kept.
+                self._cause = self._cause or _cause_in(text)
                 self._listener.console(text)
 
     def _ended(self) -> bool:
@@ -238,9 +241,7 @@ class Guest:
 
     def _dead(self) -> VmError:
         """Return the error of a guest whose QEMU has ended."""
-        plain = [_STAMP.sub("", line) for line in self._console]
-        matches = [match for line in plain if (match := _CAUSE.search(line))]
-        cause = next((text for match in matches for text in match.groups() if text), "")
+        cause = self._cause
         if not cause and self._qemu is not None and (code := self._qemu.wait()):
             cause = f"{qemu.PROGRAM} ended with code {code}"
         kind = VmError if self._ready else NotReadyError
@@ -260,6 +261,12 @@ class Guest:
         if text := "\n".join(line for line in lines if line.strip()):
             error.add_note(text)
         return error
+
+
+def _cause_in(line: str) -> str:
+    """Return why a guest died, if a line of its console says so."""
+    found = _CAUSE.search(_STAMP.sub("", line))
+    return next((text for text in found.groups() if text), "") if found else ""
 
 
 def job_mark() -> str:
