@@ -38,7 +38,7 @@ static __always_inline struct flow_count *counter_of(struct flow_key *key,
  * share a turn: that makes events fewer, never more.
  */
 static __always_inline bool has_turn(struct config *cfg, struct flow_key *key,
-				     __u64 now)
+				     struct flow_count *count, __u64 now)
 {
 	__u64 cpu = bpf_get_smp_processor_id() + 1;
 	const __u32 *saddr = (const __u32 *)key->saddr;
@@ -50,8 +50,12 @@ static __always_inline bool has_turn(struct config *cfg, struct flow_key *key,
 
 	if (!turn)
 		return true;
-	if (turn->cpu != cpu && turn->cpu && now - turn->since < cfg->second)
-		return false;
+	if (turn->cpu != cpu) {
+		if (turn->cpu && now - turn->since < cfg->second)
+			return false;
+		count->window = now;
+		count->in_window = 0;
+	}
 	turn->cpu = cpu;
 	turn->since = now;
 	return true;
@@ -68,7 +72,7 @@ static __always_inline bool is_due(struct config *cfg, struct flow_key *key,
 	/* A change of MTU is always worth an event. */
 	if (count->mtu && count->mtu != mtu)
 		return true;
-	if (count->in_window >= cfg->rate || !has_turn(cfg, key, now))
+	if (count->in_window >= cfg->rate || !has_turn(cfg, key, count, now))
 		return false;
 	count->in_window++;
 	return true;

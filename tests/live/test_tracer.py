@@ -259,7 +259,7 @@ for plain in (False, True):  # both images are in the cache then
     with Tracer(Settings(netns=set(), plain=plain)):
         pass
 soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-for limit in range(5, 40):
+for limit in (5, 12, 17, 18, 19, 22, 26, 29, 30, 40):
     before = held()
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
     try:

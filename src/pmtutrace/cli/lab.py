@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -60,13 +59,13 @@ def run_scenarios(names: tuple[str, ...], every: bool, as_json: bool) -> int:
         )
     scenarios = ALL if every else chosen(names)
     failed = 0
-    with _ended_by_sigterm():
-        for result in _results(scenarios, width=max(len(scenario.name) for scenario in scenarios)):
-            failed += result.result == "failed"
-            if as_json:
-                click.echo(json.dumps(result.json()))
-            else:
-                _show(result, max(len(scenario.name) for scenario in scenarios))
+    width = max(len(scenario.name) for scenario in scenarios)
+    for result in _results(scenarios, width):
+        failed += result.result == "failed"
+        if as_json:
+            click.echo(json.dumps(result.json()))
+        else:
+            _show(result, width)
     return 1 if failed else 0
 
 
@@ -100,17 +99,3 @@ def _show(result: Result, width: int) -> None:
     click.echo(f"{result.result:7}  {result.scenario:{width}}  {counted}  {kernel}")
     if result.reason:
         click.echo(f"         {result.reason}")
-
-
-@contextlib.contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """Have SIGTERM end like ^C, so that the namespaces are removed."""
-
-    def end(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -100,15 +101,20 @@ def tunnel(link: Any, inum: int) -> Tunnel | None:  # noqa: ANN401 -- pyroute2 h
         options,
         netns=inum,
         ifindex=link["index"],
-        name=link.get_attr("IFLA_IFNAME"),
+        name=_name(link),
         mtu=link.get_attr("IFLA_MTU"),
     )
+
+
+def _name(link: Any) -> str:  # noqa: ANN401
+    """Return an interface name; pyroute2 gives octets where it is not UTF-8."""
+    return os.fsdecode(link.get_attr("IFLA_IFNAME"))
 
 
 def links(inum: int) -> Iterator[Tunnel]:
     """Yield the tunnels of the calling thread's namespace."""
     found = _links()
-    names = {link["index"]: link.get_attr("IFLA_IFNAME") for link in found}
+    names = {link["index"]: _name(link) for link in found}
     for link in found:
         if made := tunnel(link, inum):
             yield dataclasses.replace(made, link_name=names.get(made.link))
