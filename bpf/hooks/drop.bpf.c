@@ -319,6 +319,7 @@ static __always_inline void freed(struct sk_buff *skb, struct refusal *r,
 	report(skb, r, cfg);
 }
 
+#ifndef WITHOUT_DROPS
 int kfree_skb(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct sk_buff *skb = (struct sk_buff *)ctx->args[TP_kfree_skb__skb];
@@ -341,3 +342,4 @@ int kfree_skb(struct bpf_raw_tracepoint_args *ctx)
 	leave();
 	return 0;
 }
+#endif

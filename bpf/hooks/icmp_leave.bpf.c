@@ -55,6 +55,7 @@ static __always_inline void seen_leaving(struct sk_buff *skb)
 		note_quoted(&quote, VERDICT_TOLD, 0, 0);
 }
 
+#ifndef WITHOUT_MESSAGES
 #ifdef HAVE_TP_net_dev_queue
 int net_dev_queue(struct bpf_raw_tracepoint_args *ctx)
 {
@@ -82,4 +83,5 @@ int neigh_event_send_done(struct bpf_raw_tracepoint_args *ctx)
 	seen_leaving(skb);
 	return 0;
 }
+#endif
 #endif

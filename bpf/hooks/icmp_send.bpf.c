@@ -111,6 +111,7 @@ static __always_inline void hand_over_pending(__u64 header)
 		hand_over(*skb);
 }
 
+#ifndef WITHOUT_MESSAGES
 #ifdef HAVE_TP_icmp_send
 int icmp_send(struct bpf_raw_tracepoint_args *ctx)
 {
@@ -186,3 +187,4 @@ int icmp6_push_pending_fentry(struct bpf_raw_tracepoint_args *ctx)
 	hand_over_pending(ctx->args[2]);
 	return 0;
 }
+#endif

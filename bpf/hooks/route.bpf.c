@@ -3,6 +3,7 @@
  * message without a way back from one without room. fib:fib_table_lookup, 4.x.
  * Hot: once for each IPv4 route lookup, three loads and two stores. */
 
+#ifndef WITHOUT_MESSAGES
 #ifdef HAVE_TP_fib_table_lookup
 int fib_table_lookup(struct bpf_raw_tracepoint_args *ctx)
 {
@@ -17,4 +18,5 @@ int fib_table_lookup(struct bpf_raw_tracepoint_args *ctx)
 	}
 	return 0;
 }
+#endif
 #endif

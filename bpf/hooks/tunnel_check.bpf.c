@@ -97,6 +97,7 @@ static __always_inline void turned(struct sk_buff *skb, struct refusal *r,
 	report(skb, r, cfg);
 }
 
+#ifndef WITHOUT_MESSAGES
 #ifdef HAVE_TP_netif_rx
 int netif_rx(struct bpf_raw_tracepoint_args *ctx)
 {
@@ -125,4 +126,5 @@ int netif_rx(struct bpf_raw_tracepoint_args *ctx)
 	leave();
 	return 0;
 }
+#endif
 #endif
