@@ -21,7 +21,7 @@ from pmtutrace.kernel.btf_records import (
 from pmtutrace.kernel.ctypes_layout import FLOATS, Layouts, Padding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from pmtutrace.kernel.btf import Btf
 
@@ -79,15 +79,18 @@ class Declarations:
     Args:
         btf: the kernel's types.
         wanted: ids of structs, unions, enums, typedefs or integers, in the order wished for.
+        kept: for some structs, the only members to declare; padding takes the others' place.
 
     Raises:
         UsageError: the BTF is damaged.
     """
 
-    def __init__(self, btf: Btf, wanted: Iterable[int]) -> None:
+    def __init__(
+        self, btf: Btf, wanted: Iterable[int], kept: Mapping[int, frozenset[str]] | None = None
+    ) -> None:
         self.lines: list[str] = []
         self._btf = btf
-        self._layouts = Layouts(btf)
+        self._layouts = Layouts(btf, kept)
         self._begun: set[int] = set()
         self._names: dict[int, str] = {}
         self._tags: dict[str, str] = {}  # name -> its keyword, wherever it was mentioned

@@ -9,10 +9,13 @@ the kernel's, and its size and offsets are the same.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pmtutrace.kernel.btf import POINTER_SIZE, Btf
 from pmtutrace.kernel.btf_records import COMPOSITE, ENUMERATION, LONGEST_CHAIN, Kind, Member, Type
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 FLOATS = {4: "float", 8: "double"}  # any other is emitted as bytes: long double differs by target
 _ALIGNED_SIZES = (1, 2, 4, 8, 16)
@@ -42,8 +45,9 @@ class Layouts:
             in themselves.
     """
 
-    def __init__(self, btf: Btf) -> None:
+    def __init__(self, btf: Btf, kept: Mapping[int, frozenset[str]] | None = None) -> None:
         self._btf = btf
+        self._kept = kept or {}
         self._known: dict[int, Layout | None] = {}  # None while it is being found
         self._depth = 0
 
@@ -60,6 +64,9 @@ class Layouts:
         self._depth += 1
         type_ = self._btf[type_id]
         members = self._btf.members(type_id)
+        if type_id in self._kept:
+            names = self._kept[type_id]
+            members = tuple(m for m in members if not m.name or m.name in names)
         place = self._union if type_.kind is Kind.UNION else self._struct
         layout = place(type_, members, packed=False) or place(type_, members, packed=True)
         if layout is None:

@@ -36,6 +36,7 @@ class Wanted:
         required: dotted fields of `types` that must exist, and of `optional_types` that do.
         optional: dotted fields that may be missing; `HAVE_type__path` tells, dots being `__`.
         enums: whole enums that may be missing; `HAVE_ENUM_name` tells.
+        lean: types of which only the fields that are listed are declared, to be read faster.
         tracepoints: raw tracepoints that may be missing; `HAVE_TP_name` tells, and
             `TP_name__argument` is the index of an argument.
     """
@@ -45,6 +46,7 @@ class Wanted:
     required: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     enums: tuple[str, ...] = ()
+    lean: tuple[str, ...] = ()
     tracepoints: tuple[str, ...] = ()
 
     @classmethod
@@ -82,7 +84,8 @@ def generate(btf: Btf, wanted: Wanted) -> str:
     """
     roots = _find_types(btf, wanted)
     enums = {name: i for name in wanted.enums if (i := _find_enum(btf, name)) is not None}
-    declarations = Declarations(btf, [*enums.values(), *(i for ids in roots.values() for i in ids)])
+    ids = [*enums.values(), *(i for found in roots.values() for i in found)]
+    declarations = Declarations(btf, ids, _kept(btf, wanted, roots))
     lines = [f"#define HAVE_TYPE_{name} 1" for name in wanted.optional_types if name in roots]
     lines += [f"#define HAVE_ENUM_{name} 1" for name in enums]
     lines += _tracepoints(btf, wanted.tracepoints)
@@ -172,6 +175,29 @@ def _find_types(btf: Btf, wanted: Wanted) -> dict[str, list[int]]:
         elif name in wanted.types:
             raise _missing(f"type {name}")
     return found
+
+
+def _kept(btf: Btf, wanted: Wanted, roots: dict[str, list[int]]) -> dict[int, frozenset[str]]:
+    """Return the members to declare of each lean type, and of what it holds without a name."""
+    kept: dict[int, frozenset[str]] = {}
+
+    def keep(type_id: int, name: str) -> None:
+        kept[type_id] = kept.get(type_id, frozenset()) | {name}
+        for member in btf.members(type_id):
+            if not member.name and btf.resolve(member.type_id).kind in COMPOSITE:
+                keep(btf.resolve(member.type_id).id, name)
+
+    for path in (*wanted.required, *wanted.optional):
+        root, *parts = path.split(".")
+        holder = btf[roots[root][0]] if root in roots else None
+        for depth, part in enumerate(parts, 1):
+            if holder is None or holder.kind not in COMPOSITE:
+                break
+            if holder.name in wanted.lean:
+                keep(holder.id, part)
+            found = btf.field(root, ".".join(parts[:depth]))
+            holder = btf.resolve(found.type_id) if found else None
+    return kept
 
 
 def _find_enum(btf: Btf, name: str) -> int | None:
