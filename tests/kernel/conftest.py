@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import platform
 import tomllib
@@ -26,6 +27,9 @@ class Kernel:
     @property
     def known(self) -> bool:
         return bool(self.hooks)
+
+    def may_skip(self, name: str) -> bool:
+        return any(fnmatch.fnmatchcase(name, pattern) for pattern in self.skips)
 
 
 def running() -> Kernel:

@@ -34,10 +34,10 @@ class Act:
 
 def _acts() -> tuple[Act, ...]:
     from pmtutrace.lab import Traffic
-    from pmtutrace.lab.scenarios import routed, vxlan
+    from pmtutrace.lab.scenarios import routed, tunnelled, vxlan
 
-    tunnel = vxlan.routed()
-    here, there = routed.A[4], vxlan.B_INNER[4]
+    tunnel = vxlan.topology(vxlan.VXLAN)
+    here, there = routed.A[4], tunnelled.B_INNER[4]
     filtered = tunnel.having(rules=(("r", routed.DROP_NEWS[4]),))
     return (
         Act(

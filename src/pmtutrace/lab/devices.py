@@ -17,20 +17,35 @@ if TYPE_CHECKING:
 
 VXLAN_PORT = 4789
 DF = {"unset": 0, "set": 1, "inherit": 2}
+# The words for flags of a GRE header (if_tunnel.h).
+GRE_FLAGS = {"csum": 0x8000, "seq": 0x1000}
+GRE_KEY = 0x2000
 
 
 @dataclass(frozen=True, slots=True)
 class Type:
-    """A type of tunnel: the attributes of one end, and whether it carries Ethernet frames."""
+    """A type of tunnel.
+
+    Args:
+        attributes: gives those of one end, from the tunnel, its local and its remote endpoint.
+        ethernet: whether it carries Ethernet frames.
+        prefix: how pyroute2 begins the names of its attributes.
+        words: options that ``attributes`` takes care of.
+    """
 
     attributes: Callable[[Tunnel, str, str], Attributes]
     ethernet: bool
+    prefix: str
+    words: frozenset[str] = frozenset()
 
 
 def attributes(tunnel: Tunnel, local: str, remote: str) -> Attributes:
     """Return the attributes of one end of a tunnel, ``kind`` included."""
-    own = declared(tunnel).attributes(tunnel, local, remote)
-    return {"kind": tunnel.type, **own, **tunnel.options}
+    made = declared(tunnel)
+    own = made.attributes(tunnel, local, remote)
+    options = {name: value for name, value in tunnel.options.items() if name not in made.words}
+    prefixed = {made.prefix + name: value for name, value in (own | options).items()}
+    return {"kind": tunnel.type, **prefixed}
 
 
 def declared(tunnel: Tunnel) -> Type:
@@ -50,15 +65,32 @@ def declared(tunnel: Tunnel) -> Type:
 def _vxlan(tunnel: Tunnel, local: str, remote: str) -> Attributes:
     six = "6" if ip_address(local).version == 6 else ""
     chosen: Attributes = {
-        "vxlan_id": tunnel.key,
-        f"vxlan_local{six}": local,
-        f"vxlan_group{six}": remote,
-        "vxlan_port": VXLAN_PORT,
-        "vxlan_learning": 0,
+        "id": tunnel.key,
+        f"local{six}": local,
+        f"group{six}": remote,
+        "port": VXLAN_PORT,
+        "learning": 0,
     }
     if tunnel.df:
-        chosen["vxlan_df"] = DF[tunnel.df]
+        chosen["df"] = DF[tunnel.df]
     return chosen
 
 
-TUNNELS: dict[str, Type] = {"vxlan": Type(_vxlan, ethernet=True)}
+def _ends(_tunnel: Tunnel, local: str, remote: str) -> Attributes:
+    return {"local": local, "remote": remote}
+
+
+def _gre(tunnel: Tunnel, local: str, remote: str) -> Attributes:
+    """Return both endpoints, and the header that both of them send and want to see."""
+    flags = sum(bit for word, bit in GRE_FLAGS.items() if tunnel.options.get(word))
+    chosen = _ends(tunnel, local, remote)
+    if tunnel.key is not None:
+        flags |= GRE_KEY
+        chosen |= {"ikey": tunnel.key, "okey": tunnel.key}
+    return chosen | {"iflags": flags, "oflags": flags}
+
+
+TUNNELS: dict[str, Type] = {
+    "vxlan": Type(_vxlan, ethernet=True, prefix="vxlan_"),
+    "gre": Type(_gre, ethernet=False, prefix="gre_", words=frozenset(GRE_FLAGS)),
+}

@@ -141,18 +141,27 @@ def _settled(
 def tally(net: Net, scenario: Scenario, before: Counters, after: Counters) -> tuple[int, list[str]]:
     """Return the drops between two readings that were expected, and a line for each other one."""
     spaces = {node.inum: node.label for node in net}
-    counted, others = 0, []
+    counted = dict.fromkeys(scenario.drops, 0)
+    others = []
     for key, now in after.items():
         # Inodes of namespaces are used again, so an earlier scenario may have left the same key.
         packets = now.packets - (before[key].packets if key in before else 0)
         if not packets or key.netns not in spaces:
             continue
-        if scenario.expected and _as_expected(net, scenario, scenario.expected, key, now):
-            counted += packets
+        for drop in scenario.drops:
+            if _as_expected(net, scenario, drop, key, now):
+                counted[drop] += packets
+                break
         else:
             said = f"{key.verdict}/{key.cause}" if key.cause else key.verdict
             others.append(f"{packets} on {spaces[key.netns]} at {key.site} {said} mtu {now.mtu}")
-    return counted, others
+    if scenario.then and sum(counted.values()) == scenario.count:
+        others += [
+            f"{found} for {drop.count} at {drop.site}"
+            for drop, found in counted.items()
+            if found != drop.count
+        ]
+    return sum(counted.values()), others
 
 
 def _as_expected(

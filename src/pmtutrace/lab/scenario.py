@@ -70,7 +70,10 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One declaration. ``expected`` None is a control: traffic of which nothing is dropped."""
+    """One declaration. ``expected`` None is a control: traffic of which nothing is dropped.
+
+    ``then`` are the drops of a second kind, where the kernel has learned from the first.
+    """
 
     name: str
     title: str
@@ -78,11 +81,17 @@ class Scenario:
     traffic: Traffic
     expected: Expected | None
     kernel: tuple[Evidence, ...]
+    then: tuple[Expected, ...] = ()
+
+    @property
+    def drops(self) -> tuple[Expected, ...]:
+        """Return all kinds of drops that must be counted."""
+        return (self.expected, *self.then) if self.expected else ()
 
     @property
     def count(self) -> int:
         """Return how many drops must be counted."""
-        return self.expected.count if self.expected else 0
+        return sum(drop.count for drop in self.drops)
 
     @property
     def needs(self) -> tuple[str, ...]:

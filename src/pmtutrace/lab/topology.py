@@ -41,8 +41,8 @@ class Tunnel:
     """A tunnel between two nodes, given the addresses of its endpoints in the order of its ends.
 
     ``type`` is one of :data:`pmtutrace.lab.devices.TUNNELS`. ``key`` is the VNI or GRE key, ``df``
-    the option of that name (``unset``, ``set``, ``inherit``), ``options`` are further link
-    attributes in pyroute2's spelling.
+    the option of that name (``unset``, ``set``, ``inherit``), ``options`` are further ones: those
+    that the type has a word for, else link attributes without the prefix of their type.
     """
 
     type: str
@@ -63,13 +63,14 @@ class Bridge:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A route of a node. ``mtu`` is the route's own, below that of the device."""
+    """A route of a node. ``mtu`` is its own, below that of the device, ``locked`` or not."""
 
     node: str
     to: str
     via: str | None = None
     dev: str | None = None
     mtu: int | None = None
+    locked: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,7 @@ class Traffic:
     df: bool = True
     segments: int = 1
     sink: bool = False
+    longer: int = 0
 
 
 def send(net: Net, traffic: Traffic) -> None:
@@ -106,8 +107,9 @@ def _udp(_net: Net, traffic: Traffic) -> None:
     with socket.socket(packets.family(traffic.saddr), socket.SOCK_DGRAM) as sender:
         _discover(sender, df=traffic.df)
         sender.bind((traffic.saddr, SPORT))
-        for _ in range(traffic.count):
-            _sent(sender, payload, (traffic.daddr, DPORT))
+        for number in range(traffic.count):
+            more = bytes(number * traffic.longer)
+            _sent(sender, payload + more, (traffic.daddr, DPORT))
 
 
 def _echo(_net: Net, traffic: Traffic) -> None:

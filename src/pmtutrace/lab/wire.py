@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import itertools
 import shutil
@@ -31,11 +32,15 @@ NOARP, MULTICAST, UP = 0x80, 0x1000, 0x1  # IFF_*
 NODAD = 0x02  # IFA_F_NODAD
 PERMANENT = 0x80  # NUD_PERMANENT
 LOCAL_TABLE, LOCAL = 255, 2  # RT_TABLE_LOCAL, RTN_LOCAL
+RTAX_MTU = 2
 OPERATIONAL = ("UP", "UNKNOWN")
 
 
 def links(topology: Topology, names: Mapping[str, str], routes: Routes) -> dict[Port, str]:
     """Make all devices and bring them up; return the link-layer addresses of those with one."""
+    from pmtutrace.tunnels import dump
+
+    dump.teach()  # pyroute2 writes what it reads
     macs = {port: f"02:00:00:00:00:{number:02x}" for number, port in enumerate(topology.ports, 1)}
     for bridge in topology.bridges:
         routes[bridge.node].link(
@@ -63,9 +68,21 @@ def links(topology: Topology, names: Mapping[str, str], routes: Routes) -> dict[
                 attributes["address"] = macs[port]
             else:
                 del macs[port]
-            routes[port.node].link("add", ifname=port.dev, **attributes)
+            _add(routes[port.node], port.dev, attributes)
             _up(routes[port.node], port)
     return macs
+
+
+def _add(route: Any, dev: str, attributes: Mapping[str, object]) -> None:  # noqa: ANN401
+    """Make a device of a type that not every kernel has."""
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    try:
+        route.link("add", ifname=dev, **attributes)
+    except NetlinkError as error:
+        if error.code != errno.EOPNOTSUPP:
+            raise
+        raise NotSupported(f"this kernel has no {attributes['kind']} devices") from error
 
 
 def _up(route: Any, port: Port) -> None:  # noqa: ANN401 -- pyroute2 has no types
@@ -108,13 +125,15 @@ def ways(topology: Topology, routes: Routes) -> None:
     """Add the routes."""
     for declared in topology.routes:
         route = routes[declared.node]
-        chosen: dict[str, object] = {"dst": declared.to}
+        chosen: dict[str, Any] = {"dst": declared.to}
         if declared.via:
             chosen["gateway"] = declared.via
         if declared.dev:
             chosen["oif"] = index(route, declared.dev)
         if declared.mtu:
             chosen["metrics"] = {"mtu": declared.mtu}
+            if declared.locked:
+                chosen["metrics"] |= {"lock": 1 << RTAX_MTU}
         route.route("add", **chosen)
 
 

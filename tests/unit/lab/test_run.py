@@ -13,6 +13,7 @@ UDP = 17
 PLAIN = named("route-v4-udp-forward")
 OUTER = named("vxlan-df-v4-udp-forward")
 LIMITED = named("route-v6-rate-limited-host")
+LEARNED = named("gre-v6-udp-forward")
 CONTROL = named("route-v4-udp-fits")
 INUMS = {"a": 1, "r": 2, "b": 3}
 
@@ -106,6 +107,20 @@ def test_where_a_kernel_is_blind_unknown_will_do_but_no_other_cause():
     assert count(LIMITED, {key(LIMITED): counter(23)})[0] == 23
     assert count(LIMITED, {key(LIMITED, cause="unknown"): counter(23)})[0] == 23
     assert count(LIMITED, {key(LIMITED, cause="no_route_back"): counter(23)})[0] == 0
+
+
+def test_two_kinds_of_drops_are_counted_each_on_its_own():
+    first, rest = LEARNED.drops
+    at_first = key(LEARNED)
+    at_rest = key(LEARNED, site=rest.site)
+    assert (first.count, rest.count) == (1, 22)
+    good = {at_first: counter(1, first.mtu), at_rest: counter(22, rest.mtu)}
+    assert count(LEARNED, good) == (23, [])
+    bad = {at_first: counter(2, first.mtu), at_rest: counter(21, rest.mtu)}
+    assert count(LEARNED, bad) == (
+        23,
+        [f"2 for 1 at {first.site}", f"21 for 22 at {rest.site}"],
+    )
 
 
 def test_a_control_expects_nothing():

@@ -7,14 +7,19 @@ import fnmatch
 from typing import TYPE_CHECKING
 
 from pmtutrace.errors import UsageError
-from pmtutrace.lab.scenarios import bridged, routed, vxlan
+from pmtutrace.lab.scenarios import bridged, gre, routed, vxlan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pmtutrace.lab.scenario import Scenario
 
-ALL: tuple[Scenario, ...] = (*routed.SCENARIOS, *bridged.SCENARIOS, *vxlan.SCENARIOS)
+ALL: tuple[Scenario, ...] = (
+    *routed.SCENARIOS,
+    *bridged.SCENARIOS,
+    *vxlan.SCENARIOS,
+    *gre.SCENARIOS,
+)
 BY_NAME = {scenario.name: scenario for scenario in ALL}
 
 
