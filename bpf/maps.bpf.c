@@ -84,6 +84,7 @@ struct refusal {
 	struct packet packet;
 	struct packet cursor; /* how far it has been parsed */
 	struct upper upper;
+	struct sk_buff *skb;
 	struct dst_entry *dst;
 	struct net_device *out;
 	__u64 location;

@@ -210,54 +210,6 @@ static __always_inline void judge(struct sk_buff *skb, struct refusal *r,
 	}
 }
 
-static __always_inline void fill_drop(struct event *event, struct sk_buff *skb,
-				      struct refusal *r)
-{
-	struct net_device *indev = LOAD(skb, dev);
-	__u8 head[8] = {};
-
-	event->location = r->location;
-	event->reason = r->reason;
-	event->jiffies = bpf_jiffies64();
-	event->length = r->length;
-	event->mtu = r->mtu;
-	event->gso = gso_size(skb);
-	if (r->key.verdict == VERDICT_LOST) {
-		event->news_location = r->news_location;
-		event->news_reason = r->news_reason;
-	}
-	event->in_ifindex = LOAD(skb, skb_iif);
-	event->key = r->key;
-	copy_name(event->dev, r->out);
-	copy_kind(event->kind, r->out);
-	if (indev != r->out)
-		copy_name(event->indev, indev);
-	if (!r->ipv6 && !peek(&r->packet, r->packet.at, head, sizeof(head)) &&
-	    head[6] & (IP_DF >> 8))
-		event->flags |= FLAG_DF;
-}
-
-static __always_inline void report(struct sk_buff *skb, struct refusal *r,
-				   struct config *cfg)
-{
-	struct flow_count *count;
-	struct event *event;
-	__u64 packets;
-
-	count = count_packet(cfg, &r->key, r->length, r->mtu);
-	if (!count)
-		return;
-	event = reserve_event(EVENT_DROP);
-	if (!event)
-		return;
-	packets = count->packets;
-	event->count = packets - count->streamed;
-	count->streamed = packets;
-	fill_drop(event, skb, r);
-	copy_packet(event, &r->packet, cfg->caplen);
-	stream(event);
-}
-
 enum finding {
 	FOUND_REFUSED, /* for its size */
 	FOUND_OTHER,   /* freed where nobody refuses packets for their size */
@@ -313,10 +265,8 @@ static __always_inline void freed(struct sk_buff *skb, struct refusal *r,
 	r->key.site = r->site;
 	judge(skb, r, cfg);
 	forget();
-	r->cursor = r->packet;
-	parse_flow(&r->cursor, &r->upper, &r->key); /* as far as can be read */
-	forget();
-	report(skb, r, cfg);
+	r->skb = skb;
+	call_report(r);
 }
 
 #ifndef WITHOUT_DROPS

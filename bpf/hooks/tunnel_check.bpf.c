@@ -89,12 +89,10 @@ static __always_inline void turned(struct sk_buff *skb, struct refusal *r,
 	r->key.ifindex = READ(r->out, ifindex);
 	r->key.site = cfg->site_tunnel_check;
 	r->key.verdict = VERDICT_TOLD;
-	r->cursor = r->packet;
-	if (parse_flow(&r->cursor, &r->upper, &r->key))
-		return;
 	r->location = 0;
 	r->reason = 0;
-	report(skb, r, cfg);
+	r->skb = skb;
+	call_report(r);
 }
 
 #ifndef WITHOUT_MESSAGES

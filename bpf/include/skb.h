@@ -73,7 +73,7 @@ static __always_inline __u32 mtu_ipv6(struct dst_entry *dst, bool forwarding)
 static __always_inline __u16 gso_size(struct sk_buff *skb)
 {
 	struct skb_shared_info *shared = (struct skb_shared_info *)(
-		(unsigned long)LOAD(skb, head) + LOAD(skb, end));
+		(unsigned long)READ(skb, head) + READ(skb, end));
 
 	return READ(shared, gso_size);
 }

@@ -1,8 +1,8 @@
 """Build images, and keep them: in the cache under the hash of what they were built from.
 
 Reading BTF takes 20 MB and compiling 100 MB, which a tracer must not carry along. So it is done by
-a child that ends with it; BCC, in children of that one, is started first and imports LLVM while the
-types are read. There are two, each for about half of the programs: two cores are done sooner.
+a child that ends with it; BCC, in a child of that one, is started first and imports LLVM while the
+types are read. It compiles two halves of the programs at once: two cores are done sooner.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import os
 import signal
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -21,8 +20,9 @@ from typing import TYPE_CHECKING, Self
 from pmtutrace import errors, paths
 from pmtutrace.errors import CompilerError, ImageError, PmtutraceError
 from pmtutrace.kernel import image, sources
+from pmtutrace.kernel.bytecode import KFUNC, RDONLY_CAST
 from pmtutrace.kernel.hooks import FUNCTIONS, TRACEPOINTS
-from pmtutrace.kernel.image import KFUNC, RDONLY_CAST, Image, Options
+from pmtutrace.kernel.image import Image, Options
 from pmtutrace.kernel.symbols import read_private, write_private
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pmtutrace.kernel.btf import Btf
 
 BPF_F_NO_PREALLOC = 1  # linux/bpf.h
+HALVES = ("WITHOUT_DROPS", "WITHOUT_MESSAGES")
 PACKAGES = Path(__file__).resolve().parents[2]
 
 
@@ -38,8 +39,7 @@ def build(btf_path: Path | None, options: Options) -> bytes:
     """Compile an image for the kernel whose BTF is given (by default the running one's)."""
     from pmtutrace.kernel import compiler
 
-    # The pool is left last: a compiler that is let go of ends the thread that waits for it.
-    with ThreadPoolExecutor(1) as pool, compiler.Compiler() as one, compiler.Compiler() as other:
+    with compiler.Compiler() as bcc:
         from pmtutrace.kernel import headers
         from pmtutrace.kernel.btf import Btf
         from pmtutrace.kernel.btf_records import Kind
@@ -47,12 +47,7 @@ def build(btf_path: Path | None, options: Options) -> bytes:
         btf = Btf.load(btf_path)
         wanted = headers.Wanted.read(sources.folder() / "kernel.toml")
         header = headers.cached(btf, wanted).read_text()
-        defines = _defines(btf, options)
-        messages = pool.submit(one.compile, header, defines | {"WITHOUT_DROPS": 1})
-        compiled = other.compile(header, defines | {"WITHOUT_MESSAGES": 1})
-        compiled["programs"] += messages.result()["programs"]
-        if messages.result()["maps"] != compiled["maps"]:
-            raise CompilerError("the two halves of bpf/ do not agree on the maps")
+        compiled = bcc.compile(header, _defines(btf, options), HALVES)
     tracepoints = {name: btf.find((Kind.TYPEDEF,), f"btf_trace_{name}") for name in TRACEPOINTS}
     functions = {name: btf.find((Kind.FUNC,), name) for name in (*FUNCTIONS, KFUNC)}
     reasons = btf.enum("skb_drop_reason") or {}

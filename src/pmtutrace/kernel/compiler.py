@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pmtutrace.errors import CompilerError
 from pmtutrace.kernel import sources
+from pmtutrace.kernel.bytecode import CALLED
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
 
 CHILD = Path(__file__).with_name("bcc_child.py")
@@ -91,12 +93,16 @@ class Compiler:
             text=True,
         )
 
-    def compile(self, header: str, defines: dict[str, str | int]) -> dict[str, Any]:
+    def compile(
+        self, header: str, defines: dict[str, str | int], parts: Sequence[str] = ()
+    ) -> dict[str, Any]:
         """Compile bpf/ against a header of kernel types.
 
         Args:
             header: the C header made from the target kernel's BTF.
             defines: macros for the compiler (-D).
+            parts: macros, each of which leaves out what the others do not; compiled at once. None:
+                all in one.
 
         Returns:
             ``{"maps": [{name, type, key_size, leaf_size, max_entries, flags}], "programs": [{name,
@@ -107,10 +113,13 @@ class Compiler:
             _tree(Path(folder), header)
             # BCC asks for debug information, a quarter of its time; nobody here reads it.
             flags = ["-w", "-g0", "-DPAGE_SIZE=4096", f"-I{sources.folder() / 'include'}"]
-            flags += [f"-D{name}={value}" for name, value in sorted(defines.items())]
-            return self._run({"source": sources.text(), "flags": flags, "tree": folder})
+            calls = {f"CALL_{name}": number for name, number in CALLED.items()}
+            flags += [f"-D{name}={value}" for name, value in sorted((defines | calls).items())]
+            each = [[f"-D{part}"] for part in parts] or [[]]
+            job = {"source": sources.text(), "flags": flags, "parts": each, "tree": folder}
+            return _joined(self._run(job))
 
-    def _run(self, job: dict[str, Any]) -> dict[str, Any]:
+    def _run(self, job: dict[str, Any]) -> list[dict[str, Any]]:
         while True:
             try:
                 printed, said = self._child.communicate(json.dumps(job), timeout=PATIENCE_S)
@@ -126,9 +135,17 @@ class Compiler:
             self._child = self._start()
 
 
-def _result(printed: str) -> dict[str, Any]:
+def _joined(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the programs of all parts, over the maps that each of them has."""
+    first, *others = parts
+    if any(other["maps"] != first["maps"] for other in others):
+        raise CompilerError("the parts of bpf/ do not agree on the maps")
+    return {"maps": first["maps"], "programs": [p for part in parts for p in part["programs"]]}
+
+
+def _result(printed: str) -> list[dict[str, Any]]:
     try:
-        result: dict[str, Any] = json.loads(printed)
+        result: list[dict[str, Any]] = json.loads(printed)
     except ValueError as error:
         raise CompilerError("what BCC printed is no image", "see `pmtutrace doctor`") from error
     return result

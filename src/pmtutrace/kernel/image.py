@@ -11,29 +11,23 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import struct
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pmtutrace.errors import ImageError
 from pmtutrace.kernel import sources
+from pmtutrace.kernel.bytecode import KFUNC, Program, linked
 from pmtutrace.layout import Layout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MAKERS = (
-    *("bcc_child", "btf", "btf_records", "build", "compiler", "ctypes_declare", "ctypes_layout"),
-    *("headers", "hooks", "image", "sources"),
+    *("bcc_child", "btf", "btf_records", "build", "bytecode", "compiler", "ctypes_declare"),
+    *("ctypes_layout", "headers", "hooks", "image", "sources"),
 )
 MAGIC = b"pmtutrace image 1\n"
-# In bytecode, a call of the helper of this number stands for the kfunc bpf_rdonly_cast.
-RDONLY_CAST = 0x7FFFFF01
-CALL = 0x85
-PSEUDO_KFUNC_CALL = 2
-INSTRUCTION = 8
-KFUNC = "bpf_rdonly_cast"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +44,6 @@ class Options:
     plain: bool = False
     flows: int = 65536
     ring_pages: int = 512
-
-
-@dataclass(frozen=True, slots=True)
-class Program:
-    """One program: bytecode, and where in it (octet offset) which map (index) is meant."""
-
-    name: str
-    code: bytes
-    references: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +71,8 @@ class Image:
     layout: Layout
 
     def bytecode(self, program: Program, map_fds: Sequence[int]) -> bytes:
-        """Return a program's bytecode with the descriptors of maps and the kfunc's id filled in."""
-        code = bytearray(program.code)
-        for at, index in program.references:
-            struct.pack_into("<i", code, at + 4, map_fds[index])
-        for at in range(0, len(code), INSTRUCTION):
-            if code[at] == CALL and code[at + 4 : at + 8] == RDONLY_CAST.to_bytes(4, "little"):
-                code[at + 1] = PSEUDO_KFUNC_CALL << 4
-                struct.pack_into("<i", code, at + 4, self.functions[KFUNC])
-        return bytes(code)
+        """Return a program's bytecode, ready to load with these descriptors of the maps."""
+        return linked(program, self.programs, map_fds, self.functions.get(KFUNC))
 
     @property
     def tp_btf(self) -> bool:

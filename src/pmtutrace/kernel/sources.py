@@ -19,6 +19,7 @@ TEXTS = (
     "hooks/icmp_leave.bpf.c",
     "hooks/route.bpf.c",
     "hooks/icmp_lost.bpf.c",
+    "hooks/report.bpf.c",
     "hooks/drop.bpf.c",
     "hooks/tunnel_check.bpf.c",
 )

@@ -8,14 +8,14 @@ import shutil
 import pytest
 
 from pmtutrace.errors import ImageError
-from pmtutrace.kernel import build, image, sources
+from pmtutrace.kernel import build, bytecode, image, sources
 from pmtutrace.kernel.image import Options
 
 SHA = "0123456789abcdef" * 4
 CODE = (
     bytes.fromhex("18110000" + "00000000" + "00000000" + "00000000")  # r1 = map 0
-    + bytes([image.CALL, 0, 0, 0]) + image.RDONLY_CAST.to_bytes(4, "little")
-    + bytes([image.CALL, 0, 0, 0]) + (1).to_bytes(4, "little")
+    + bytes([bytecode.CALL, 0, 0, 0]) + bytecode.RDONLY_CAST.to_bytes(4, "little")
+    + bytes([bytecode.CALL, 0, 0, 0]) + (1).to_bytes(4, "little")
     + bytes.fromhex("9500000000000000")
 )  # fmt: skip
 CONTENT = {
@@ -32,7 +32,7 @@ CONTENT = {
     ],
     "programs": [{"name": "p", "code": CODE.hex(), "references": [[0, 0]]}],
     "tracepoints": {"kfree_skb": 77},
-    "functions": {image.KFUNC: 88},
+    "functions": {bytecode.KFUNC: 88},
     "reasons": {"PKT_TOO_BIG": 5},
     "layout": "struct a {\n\t__u32 x;\n};",
 }
@@ -55,7 +55,7 @@ def test_map_references_and_kfunc_calls_are_filled_in():
     code = found.bytecode(found.programs["p"], [1234])
     assert int.from_bytes(code[4:8], "little") == 1234
     # the mark has become a call of a kfunc by its BTF id; the helper call is left alone
-    assert code[16:24] == bytes([image.CALL, 0x20, 0, 0]) + (88).to_bytes(4, "little")
+    assert code[16:24] == bytes([bytecode.CALL, 0x20, 0, 0]) + (88).to_bytes(4, "little")
     assert code[24:] == CODE[24:]
 
 

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* Counts and streams what was refused. Attached to nothing: the programs that
+ * catch refusals call it, so that it is compiled once. */
+
+#ifndef WITHOUT_MESSAGES
+static __always_inline void fill_drop(struct event *event, struct refusal *r)
+{
+	struct sk_buff *skb = r->skb;
+	struct net_device *indev = READ(skb, dev);
+	__u8 head[8] = {};
+
+	event->location = r->location;
+	event->reason = r->reason;
+	event->jiffies = bpf_jiffies64();
+	event->length = r->length;
+	event->mtu = r->mtu;
+	event->gso = gso_size(skb);
+	if (r->key.verdict == VERDICT_LOST) {
+		event->news_location = r->news_location;
+		event->news_reason = r->news_reason;
+	}
+	event->in_ifindex = READ(skb, skb_iif);
+	event->key = r->key;
+	copy_name(event->dev, r->out);
+	copy_kind(event->kind, r->out);
+	if (indev != r->out)
+		copy_name(event->indev, indev);
+	if (!r->ipv6 && !peek(&r->packet, r->packet.at, head, sizeof(head)) &&
+	    head[6] & (IP_DF >> 8))
+		event->flags |= FLAG_DF;
+}
+
+/*
+ * Count a refusal and stream it when it is due: whoever has filled in r. Its
+ * key lacks the flow, which is read as far as can be. A function that programs
+ * call, see call_report().
+ */
+int report(struct refusal *r)
+{
+	struct flow_count *count;
+	struct config *cfg;
+	struct event *event;
+	__u64 packets;
+	int zero = 0;
+
+	cfg = settings.lookup(&zero);
+	if (!cfg)
+		return 0;
+	r->cursor = r->packet;
+	parse_flow(&r->cursor, &r->upper, &r->key);
+	forget();
+	count = count_packet(cfg, &r->key, r->length, r->mtu);
+	if (!count)
+		return 0;
+	event = reserve_event(EVENT_DROP);
+	if (!event)
+		return 0;
+	packets = count->packets;
+	event->count = packets - count->streamed;
+	count->streamed = packets;
+	fill_drop(event, r);
+	copy_packet(event, &r->packet, cfg->caplen);
+	stream(event);
+	return 0;
+}
+#endif

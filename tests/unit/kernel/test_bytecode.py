@@ -1,0 +1,41 @@
+"""What is called is put behind the program that calls it, once, with its own maps filled in."""
+
+from pmtutrace.kernel import bytecode
+from pmtutrace.kernel.bytecode import Program
+
+EXIT = bytes.fromhex("9500000000000000")
+MAP = bytes.fromhex("18110000000000000000000000000000")
+REPORT = bytecode.CALLED["report"]
+
+
+def call(number):
+    return bytes([bytecode.CALL, 0, 0, 0]) + number.to_bytes(4, "little")
+
+
+def test_a_call_leads_to_the_function_behind_the_program():
+    caller = Program("p", call(REPORT) + MAP + call(REPORT) + EXIT, ((8, 0),))
+    report = Program("report", MAP + EXIT, ((0, 1),))
+    code = bytecode.linked(caller, {"p": caller, "report": report}, [70, 71], None)
+    assert len(code) == len(caller.code) + len(report.code)
+    for at in (0, 24):
+        assert code[at + 1] == bytecode.PSEUDO_CALL << 4
+        distance = int.from_bytes(code[at + 4 : at + 8], "little", signed=True)
+        # The kernel counts from the instruction behind the call.
+        assert (at // 8) + 1 + distance == len(caller.code) // 8
+    assert code[12:16] == (70).to_bytes(4, "little")
+    assert code[len(caller.code) + 4 : len(caller.code) + 8] == (71).to_bytes(4, "little")
+
+
+def test_functions_may_call_functions(monkeypatch):
+    monkeypatch.setitem(bytecode.CALLED, "second", REPORT + 1)
+    first = Program("report", call(REPORT + 1) + EXIT, ())
+    second = Program("second", call(REPORT) + EXIT, ())
+    parts = {program.name: program for program in (first, second)}
+    code = bytecode.linked(first, parts, [], None)
+    assert int.from_bytes(code[4:8], "little", signed=True) == 1
+    assert int.from_bytes(code[20:24], "little", signed=True) == -3
+
+
+def test_what_calls_nothing_stays_as_it_is():
+    program = Program("p", call(1) + EXIT, ())
+    assert bytecode.linked(program, {"p": program}, [], 5) == program.code
