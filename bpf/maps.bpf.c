@@ -69,6 +69,12 @@ struct lookup {
 BPF_PERCPU_ARRAY(lookups, struct lookup, 1);
 /* The packet that this context is telling about: see context_key(). */
 BPF_HASH(telling, __u64, __u64, 4096);
+/* What is known of the packet that this context is refusing to send. */
+enum remark {
+	REMARK_HAS_PACKET = 1, /* it will be freed */
+	REMARK_DONTFRAG = 2,   /* the socket wants it in one piece */
+};
+BPF_HASH(remarks, __u64, __u64, 4096);
 /* The packet whose message is in the output path of this CPU right now. */
 BPF_PERCPU_ARRAY(emitting, __u64, 1);
 
@@ -99,6 +105,7 @@ struct refusal {
 	__u8 silent;
 	__u8 known; /* verdict of the message, or none */
 	__u8 ipv6;
+	__u16 flags; /* of the event, where there is no packet */
 };
 #define NESTING 4
 BPF_PERCPU_ARRAY(refusals, struct refusal, NESTING);

@@ -122,6 +122,10 @@ static __always_inline void take(struct refusal *r, const struct news *news)
 	if (r->known == VERDICT_LOST) {
 		r->news_location = news->location;
 		r->news_reason = news->reason;
+	} else if (r->known == VERDICT_LOCAL) {
+		__u64 context = context_key();
+
+		remarks.delete(&context);
 	}
 }
 

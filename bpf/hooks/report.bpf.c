@@ -3,26 +3,14 @@
  * catch refusals call it, so that it is compiled once. */
 
 #ifndef WITHOUT_MESSAGES
-static __always_inline void fill_drop(struct event *event, struct refusal *r)
+static __always_inline void fill_packet(struct event *event, struct refusal *r)
 {
 	struct sk_buff *skb = r->skb;
 	struct net_device *indev = READ(skb, dev);
 	__u8 head[8] = {};
 
-	event->location = r->location;
-	event->reason = r->reason;
-	event->jiffies = bpf_jiffies64();
-	event->length = r->length;
-	event->mtu = r->mtu;
 	event->gso = gso_size(skb);
-	if (r->key.verdict == VERDICT_LOST) {
-		event->news_location = r->news_location;
-		event->news_reason = r->news_reason;
-	}
 	event->in_ifindex = READ(skb, skb_iif);
-	event->key = r->key;
-	copy_name(event->dev, r->out);
-	copy_kind(event->kind, r->out);
 	if (indev != r->out)
 		copy_name(event->indev, indev);
 	if (!r->ipv6 && !peek(&r->packet, r->packet.at, head, sizeof(head)) &&
@@ -30,9 +18,26 @@ static __always_inline void fill_drop(struct event *event, struct refusal *r)
 		event->flags |= FLAG_DF;
 }
 
+static __always_inline void fill_drop(struct event *event, struct refusal *r)
+{
+	event->location = r->location;
+	event->reason = r->reason;
+	event->jiffies = bpf_jiffies64();
+	event->length = r->length;
+	event->mtu = r->mtu;
+	if (r->key.verdict == VERDICT_LOST) {
+		event->news_location = r->news_location;
+		event->news_reason = r->news_reason;
+	}
+	event->key = r->key;
+	copy_name(event->dev, r->out);
+	copy_kind(event->kind, r->out);
+}
+
 /*
- * Count a refusal and stream it when it is due: whoever has filled in r. Its
- * key lacks the flow, which is read as far as can be. A function that programs
+ * Count a refusal and stream it when it is due: whoever has filled in r. Where
+ * there is a packet, the key lacks its flow, which is read as far as can be.
+ * A socket may be refused before there is one. A function that programs
  * call, see call_report().
  */
 int report(struct refusal *r)
@@ -46,8 +51,10 @@ int report(struct refusal *r)
 	cfg = settings.lookup(&zero);
 	if (!cfg)
 		return 0;
-	r->cursor = r->packet;
-	parse_flow(&r->cursor, &r->upper, &r->key);
+	if (r->skb) {
+		r->cursor = r->packet;
+		parse_flow(&r->cursor, &r->upper, &r->key);
+	}
 	forget();
 	count = count_packet(cfg, &r->key, r->length, r->mtu);
 	if (!count)
@@ -59,7 +66,12 @@ int report(struct refusal *r)
 	event->count = packets - count->streamed;
 	count->streamed = packets;
 	fill_drop(event, r);
-	copy_packet(event, &r->packet, cfg->caplen);
+	if (r->skb) {
+		fill_packet(event, r);
+		copy_packet(event, &r->packet, cfg->caplen);
+	} else {
+		event->flags = r->flags;
+	}
 	stream(event);
 	return 0;
 }

@@ -26,13 +26,15 @@
 #define ETH_HLEN 14
 #define VLAN_HLEN 4
 
-/* uapi: linux/rtnetlink.h, linux/icmp.h, linux/icmpv6.h, linux/if_packet.h */
+/* uapi: linux/rtnetlink.h, linux/icmp.h, linux/icmpv6.h, linux/if_packet.h,
+ * asm-generic/errno.h */
 #define RTAX_LOCK 1
 #define RTAX_MTU 2
 #define ICMP_DEST_UNREACH 3
 #define ICMP_FRAG_NEEDED 4
 #define ICMPV6_PKT_TOOBIG 2
 #define PACKET_HOST 0
+#define EMSGSIZE 90
 #define RTCF_BROADCAST_OR_MULTICAST 0x30000000
 #define IP_DF 0x4000
 #define IP_MF 0x2000

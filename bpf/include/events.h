@@ -70,6 +70,7 @@ enum site_check {
 	CHECK_FRAGMENT6 = 4,
 	CHECK_BRIDGE = 5,
 	CHECK_ALWAYS = 6,
+	CHECK_HEADER_INCLUDED = 7,
 };
 
 /* What a counter counts. All padding is zero: it is hashed. */

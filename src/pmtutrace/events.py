@@ -47,7 +47,8 @@ class Drop:
     """One oversize packet freed at a site, with the verdict on the news to its sender.
 
     ``count`` is the number of drops of this key since its last event on the same CPU, this one
-    included. ``gso`` is the segment payload size of a GSO packet, else 0.
+    included. ``gso`` is the segment payload size of a GSO packet, else 0. ``length`` is None where
+    a socket was refused before there was a packet (verdict ``local``).
     """
 
     ts: int
@@ -58,7 +59,7 @@ class Drop:
     reason: str | None
     verdict: str
     cause: str | None
-    length: int
+    length: int | None
     mtu: int
     gso: int
     df: bool

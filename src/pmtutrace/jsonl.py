@@ -89,7 +89,7 @@ def event(value: Event, names: Mapping[int, str]) -> dict[str, Any]:
                 "gso": value.gso,
                 "df": value.df,
                 "family": value.family,
-                "dev": value.dev,
+                "dev": value.dev or None,
                 "indev": value.indev or None,
                 "tunnel": _tunnel(value.tunnel),
                 "flow": flow(value.flow),

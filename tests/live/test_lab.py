@@ -45,6 +45,9 @@ def test_a_wrong_expectation_fails():
     """The lab itself can fail: the same traffic, declared to be dropped, where it is not."""
 
     class Nothing:
+        def holds(self, hook):
+            return True
+
         def refresh(self):
             pass
 

@@ -63,8 +63,9 @@ def _drop(event: Drop, netns: str) -> str:
     if event.outer:
         name = f"{event.tunnel.name} " if event.tunnel else ""
         tunnel = f" in {name}{event.outer.saddr} > {event.outer.daddr}"
+    length = "-" if event.length is None else event.length
     return (
-        f"{clock(event.ts)} {netns:10} {event.dev:8} {event.length:>5} {event.mtu:>5} {told:10} "
+        f"{clock(event.ts)} {netns:10} {event.dev:8} {length:>5} {event.mtu:>5} {told:10} "
         f"{flow(event.flow)}{tunnel}, {event.site}{cause}{more}"
     )
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 How = Literal["tracepoint", "kprobe", "kretprobe", "fentry", "fexit"]
+WHO_REFUSED = "which function refused a local socket"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,17 @@ class Hook:
 
 def _tp(program: str) -> Attachment:
     return Attachment("tracepoint", program, program)
+
+
+def _local(how: Literal["kprobe", "fentry"], *, ipsec: bool) -> tuple[Attachment, ...]:
+    """Return what tells of EMSGSIZE; with IPsec there may be a packet behind it."""
+    packet = ("xfrm_local_error", "xfrm6_local_rxpmtu") if ipsec else ()
+    return (
+        *(Attachment(how, f"local_packet_{how}", function) for function in packet),
+        Attachment(how, f"local_rxpmtu_{how}", "ipv6_local_rxpmtu"),
+        Attachment(how, f"local_error4_{how}", "ip_local_error"),
+        Attachment(how, f"local_error6_{how}", "ipv6_local_error"),
+    )
 
 
 HOOKS = (
@@ -147,6 +159,19 @@ HOOKS = (
         "hot",
         (Rung("tracepoint", (_tp("fib_table_lookup"),), ("routes",)),),
         "no_room is reported as no_route_back, options_invalid as unknown",
+    ),
+    Hook(
+        "local",
+        "EMSGSIZE that a socket of this host gets",
+        "cold",
+        (
+            # First, because the stack that it sees says which function refused.
+            Rung("kprobe", _local("kprobe", ipsec=True)),
+            Rung("kprobe, no IPsec", _local("kprobe", ipsec=False)),
+            Rung("fentry", _local("fentry", ipsec=True), blind=WHO_REFUSED),
+            Rung("fentry, no IPsec", _local("fentry", ipsec=False), blind=WHO_REFUSED),
+        ),
+        "EMSGSIZE that a socket of this host gets",
     ),
     # Last, so that no drop is seen before what its verdict hangs on is in place.
     Hook(

@@ -43,6 +43,12 @@ SITES = (
     Site("skb_tunnel_check_pmtu", "CHECK_NEWS"),
     Site("ip_tunnel_xmit", "CHECK_NEWS"),
     Site("ip_md_tunnel_xmit", "CHECK_NEWS"),
+    # Of local sockets: nothing is freed, the address is where the socket was told.
+    Site("__ip_append_data", "CHECK_NEWS"),
+    Site("__ip6_append_data", "CHECK_NEWS"),
+    Site("raw_send_hdrinc", "CHECK_HEADER_INCLUDED", inlined_into=("raw_sendmsg",)),
+    Site("rawv6_send_hdrinc", "CHECK_HEADER_INCLUDED", inlined_into=("rawv6_sendmsg",)),
+    Site("ip6_xmit", "CHECK_NEWS"),
 )
 # Numbers in events. 0 is kept for a drop whose function is not in the list.
 NUMBERS = {OTHER: 0, **{site.name: number for number, site in enumerate(SITES, 1)}}

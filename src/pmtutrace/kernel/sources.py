@@ -21,6 +21,7 @@ TEXTS = (
     "hooks/icmp_lost.bpf.c",
     "hooks/report.bpf.c",
     "hooks/drop.bpf.c",
+    "hooks/local.bpf.c",
     "hooks/tunnel_check.bpf.c",
 )
 

@@ -29,6 +29,9 @@ LOOK_EVERY_S = 0.005
 class Counting(Protocol):
     """What a scenario needs of a tracer, as :class:`pmtutrace.tracing.Tracer` has it."""
 
+    def holds(self, hook: str) -> bool:
+        """Return whether a hook is attached."""
+
     def refresh(self) -> None:
         """Take in the sites of modules that have just been loaded."""
 
@@ -64,6 +67,9 @@ def run(scenario: Scenario, tracer: Counting) -> Result:
     The tracer must have everything attached; one serves for any number of scenarios, one at a time.
     """
     try:
+        blind = [hook for hook in scenario.hooks if not tracer.holds(hook)]
+        if blind:
+            raise NotSupported(f"the hook {blind[0]} cannot be attached on this kernel")
         with built(scenario) as net:
             tracer.refresh()
             before = tracer.counters()
@@ -89,12 +95,14 @@ def _bare(counters: Mapping[str, int]) -> dict[str, int]:
 def exercise(net: Net, scenario: Scenario) -> dict[str, int]:
     """Send a scenario's traffic; return by how much the kernel's counters moved in the end."""
     start = _values(net, scenario)
+    refused = 0
 
     def moved() -> dict[str, int]:
-        return {name: value - start[name] for name, value in _values(net, scenario).items()}
+        now = _values(net, scenario, refused)
+        return {name: value - start[name] for name, value in now.items()}
 
     wanted = {item.name: item.delta for item in scenario.kernel if item.name in start}
-    traffic.send(net, scenario.traffic)
+    refused = traffic.send(net, scenario.traffic)
     return _until(moved, lambda deltas: all(deltas[name] >= wanted[name] for name in wanted))
 
 
@@ -107,8 +115,10 @@ def differences(scenario: Scenario, kernel: Mapping[str, int]) -> list[str]:
     ]
 
 
-def _values(net: Net, scenario: Scenario) -> dict[str, int]:
+def _values(net: Net, scenario: Scenario, refused: int = 0) -> dict[str, int]:
+    """Return the counters that are evidence; ``refused`` is what the sender was refused so far."""
     nodes = {item.node: net[item.node].counters() for item in scenario.kernel}
+    nodes.setdefault(scenario.traffic.node, {})[traffic.REFUSED] = refused
     return {
         item.name: item.value(nodes[item.node])
         for item in scenario.kernel
@@ -168,7 +178,8 @@ def _as_expected(
     net: Net, scenario: Scenario, expected: Expected, key: CounterKey, counter: Counter
 ) -> bool:
     node = net[expected.node]
-    place = (node.inum, node.ifindexes[expected.dev], expected.site, expected.mtu)
+    ifindex = node.ifindexes[expected.dev] if expected.dev else 0
+    place = (node.inum, ifindex, expected.site, expected.mtu)
     causes = (expected.cause, "unknown") if expected.blind else (expected.cause,)
     sent = scenario.traffic
     return (

@@ -19,16 +19,17 @@ if TYPE_CHECKING:
 class Expected:
     """The drops that must be counted: exactly ``count``, all alike.
 
-    ``dev`` of ``node`` is the device that they were to leave by, ``tunnel`` the name of the tunnel
-    that they were for. ``outer`` says that they had their outer header already: it is the outer
-    packet that died, and the flow is still that of the inner one. ``blind`` says that on kernels
-    without kprobes nothing shows the cause, so that ``unknown`` is as good an answer.
+    ``dev`` of ``node`` is the device that they were to leave by, None where nothing shows it,
+    ``tunnel`` the name of the tunnel that they were for. ``outer`` says that they had their outer
+    header already: it is the outer packet that died, and the flow is still that of the inner one.
+    ``blind`` says that on kernels without kprobes nothing shows the cause, so that ``unknown`` is
+    as good an answer.
     """
 
     site: str
     verdict: str
     mtu: int
-    dev: str
+    dev: str | None
     cause: str | None = None
     count: int = COUNT
     node: str = "r"
@@ -41,8 +42,9 @@ class Expected:
 class Evidence:
     """A counter of the kernel's own that must move by ``delta``; named as in :mod:`.mib`.
 
-    Where ``less`` names a second one, it is their difference that must. A ``recent`` one is not in
-    every kernel, and then no evidence.
+    ``EMSGSIZE`` is the number of those errors that the sender's system calls returned. Where
+    ``less`` names a second one, it is their difference that must. A ``recent`` one is not in every
+    kernel, and then no evidence.
     """
 
     node: str
@@ -92,6 +94,12 @@ class Scenario:
     def count(self) -> int:
         """Return how many drops must be counted."""
         return sum(drop.count for drop in self.drops)
+
+    @property
+    def hooks(self) -> tuple[str, ...]:
+        """Return the hooks without which nothing of it can be seen."""
+        socket = self.expected is not None and self.expected.verdict == "local"
+        return ("local",) if socket else ()
 
     @property
     def needs(self) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """Traffic as data, and the senders that make exactly that many packets of it.
 
 Each sender opens its socket inside the node's namespace. None of them waits for an answer, and none
-is stopped by a path MTU that the kernel has learned: every packet is sent at full length.
+is stopped by a path MTU that the kernel has learned, unless its traffic says so: every packet is
+sent at full length.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ COUNT = 23  # a prime: no accident doubles or halves it
 SPORT, DPORT = 2323, 9
 # linux/in.h, linux/in6.h, linux/if_packet.h; Python has no names for these.
 IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, IPV6_DONTFRAG = 10, 23, 62
-PMTUDISC_DONT, PMTUDISC_PROBE = 0, 3
+IP_RECVERR, IPV6_RECVERR = 11, 25
+PMTUDISC = {"dont": 0, "want": 1, "do": 2, "probe": 3, "interface": 4, "omit": 5}
+REFUSED = "EMSGSIZE"  # what the number of these errors is called among a node's counters
 SOL_PACKET, PACKET_VNET_HDR = 263, 15
 
 
@@ -33,12 +36,21 @@ class Traffic:
 
     Args:
         what: ``udp``, ``echo``, ``tcp``, or raw ones: ``raw-udp``, ``later-fragment``,
-        ``icmp-error``. node: label of the sending node. saddr: source address; raw traffic may come
-        from an address that nobody has. daddr: destination address. length: octets of each IP
-        packet; of each segment for ``tcp``. count: packets sent; super-packets for ``tcp``. df:
-        whether DF is set, or, for IPv6, the kernel kept from making fragments. segments: segments
-        in each super-packet of ``tcp``. sink: have a UDP socket at the destination, so that no ICMP
-        port unreachable comes back.
+            ``icmp-error``.
+        node: label of the sending node.
+        saddr: source address; raw traffic may come from an address that nobody has.
+        daddr: destination address.
+        length: octets of each IP packet; of each segment for ``tcp``.
+        count: packets sent; super-packets for ``tcp``.
+        df: whether DF is set, or, for IPv6, the kernel kept from making fragments.
+        segments: segments in each super-packet of ``tcp``.
+        sink: have a UDP socket at the destination, so that no ICMP port unreachable comes back.
+        longer: by how much each ``udp`` packet is longer than the one before it.
+        discover: the socket's path MTU discovery, one of ``PMTUDISC``, and nothing else set; None
+            lets ``df`` choose.
+        connect: connect the socket first.
+        recverr: have errors queued on the socket.
+        bind: device to bind the socket to.
     """
 
     what: str
@@ -51,10 +63,17 @@ class Traffic:
     segments: int = 1
     sink: bool = False
     longer: int = 0
+    discover: str | None = None
+    connect: bool = False
+    recverr: bool = False
+    bind: str | None = None
 
 
-def send(net: Net, traffic: Traffic) -> None:
+def send(net: Net, traffic: Traffic) -> int:
     """Send all packets of a traffic; all have been handed to the kernel when this returns.
+
+    Returns:
+        How many of them the kernel refused to take, with EMSGSIZE.
 
     Raises:
         LabError: no such traffic is declared, or the kernel refused to send.
@@ -64,7 +83,7 @@ def send(net: Net, traffic: Traffic) -> None:
     if traffic.sink:
         _sink(net, traffic)
     try:
-        net[traffic.node].run(lambda: SENDERS[traffic.what](net, traffic))
+        return net[traffic.node].run(lambda: SENDERS[traffic.what](net, traffic))
     except OSError as error:
         raise LabError(
             f"{traffic.what} from {traffic.node} was not sent: {error.strerror}"
@@ -83,68 +102,89 @@ def _sink(net: Net, traffic: Traffic) -> None:
     net.stack.enter_context(node.run(bound))
 
 
-def _discover(sender: socket.socket, *, df: bool) -> None:
-    """Set or clear DF on a socket, without regard to what the kernel has learned of the path."""
-    mode = PMTUDISC_PROBE if df else PMTUDISC_DONT
-    if sender.family == socket.AF_INET:
-        sender.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, mode)
-    else:
-        sender.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, mode)
-        sender.setsockopt(socket.IPPROTO_IPV6, IPV6_DONTFRAG, int(df))
+def _prepared(sender: socket.socket, traffic: Traffic) -> None:
+    """Set what a traffic asks of its socket; by default, no path MTU that was learned counts."""
+    six = sender.family == socket.AF_INET6
+    level = socket.IPPROTO_IPV6 if six else socket.IPPROTO_IP
+    chosen = traffic.discover or ("probe" if traffic.df else "dont")
+    sender.setsockopt(level, IPV6_MTU_DISCOVER if six else IP_MTU_DISCOVER, PMTUDISC[chosen])
+    if six and traffic.discover is None:
+        sender.setsockopt(level, IPV6_DONTFRAG, int(traffic.df))
+    sender.setsockopt(level, IPV6_RECVERR if six else IP_RECVERR, int(traffic.recverr))
+    if traffic.bind:
+        sender.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, traffic.bind.encode())
 
 
-def _sent(sender: socket.socket, octets: bytes, address: tuple[str, int]) -> None:
-    """Send once; a packet that dies in this very namespace says so at once, by EMSGSIZE."""
+def _refused(sender: socket.socket, octets: bytes, address: tuple[str, int] | None) -> bool:
+    """Send once, to where the socket is connected if no address is given; True for EMSGSIZE.
+
+    A packet that dies in this very namespace says so at once.
+    """
     try:
-        sender.sendto(octets, address)
+        if address:
+            sender.sendto(octets, address)
+        else:
+            sender.send(octets)
     except OSError as error:
         if error.errno != errno.EMSGSIZE:
             raise
+        return True
+    return False
 
 
-def _udp(_net: Net, traffic: Traffic) -> None:
+def _udp(_net: Net, traffic: Traffic) -> int:
     payload = bytes(traffic.length - packets.header_length(traffic.saddr) - 8)
+    target = (traffic.daddr, DPORT)
     with socket.socket(packets.family(traffic.saddr), socket.SOCK_DGRAM) as sender:
-        _discover(sender, df=traffic.df)
+        _prepared(sender, traffic)
         sender.bind((traffic.saddr, SPORT))
-        for number in range(traffic.count):
-            more = bytes(number * traffic.longer)
-            _sent(sender, payload + more, (traffic.daddr, DPORT))
+        if traffic.connect:
+            sender.connect(target)
+        address = None if traffic.connect else target
+        return sum(
+            _refused(sender, payload + bytes(number * traffic.longer), address)
+            for number in range(traffic.count)
+        )
 
 
-def _echo(_net: Net, traffic: Traffic) -> None:
+def _echo(_net: Net, traffic: Traffic) -> int:
     family = packets.family(traffic.saddr)
     proto = socket.IPPROTO_ICMP if family == socket.AF_INET else socket.IPPROTO_ICMPV6
     length = traffic.length - packets.header_length(traffic.saddr)
+    target = (traffic.daddr, 0)
     with socket.socket(family, socket.SOCK_RAW, proto) as sender:
-        _discover(sender, df=traffic.df)
+        _prepared(sender, traffic)
         sender.bind((traffic.saddr, 0))
-        for sequence in range(traffic.count):
-            _sent(sender, packets.echo_request(traffic.saddr, length, sequence), (traffic.daddr, 0))
+        return sum(
+            _refused(sender, packets.echo_request(traffic.saddr, length, sequence), target)
+            for sequence in range(traffic.count)
+        )
 
 
-def _raw(packet: bytes, traffic: Traffic) -> None:
+def _raw(packet: bytes, traffic: Traffic) -> int:
     """Send a packet with a header of our own (raw(7): IPPROTO_RAW implies IP_HDRINCL)."""
     with socket.socket(
         packets.family(traffic.saddr), socket.SOCK_RAW, socket.IPPROTO_RAW
     ) as sender:
-        for _ in range(traffic.count):
-            _sent(sender, packet, (traffic.daddr, 0))
+        if traffic.connect:
+            sender.connect((traffic.daddr, 0))
+        address = None if traffic.connect else (traffic.daddr, 0)
+        return sum(_refused(sender, packet, address) for _ in range(traffic.count))
 
 
-def _raw_udp(_net: Net, traffic: Traffic) -> None:
-    _raw(packets.udp(traffic.saddr, traffic.daddr, traffic.length, SPORT, DPORT), traffic)
+def _raw_udp(_net: Net, traffic: Traffic) -> int:
+    return _raw(packets.udp(traffic.saddr, traffic.daddr, traffic.length, SPORT, DPORT), traffic)
 
 
-def _later_fragment(_net: Net, traffic: Traffic) -> None:
-    _raw(packets.later_fragment(traffic.saddr, traffic.daddr, traffic.length), traffic)
+def _later_fragment(_net: Net, traffic: Traffic) -> int:
+    return _raw(packets.later_fragment(traffic.saddr, traffic.daddr, traffic.length), traffic)
 
 
-def _icmp_error(_net: Net, traffic: Traffic) -> None:
-    _raw(packets.icmp_error(traffic.saddr, traffic.daddr, traffic.length), traffic)
+def _icmp_error(_net: Net, traffic: Traffic) -> int:
+    return _raw(packets.icmp_error(traffic.saddr, traffic.daddr, traffic.length), traffic)
 
 
-def _tcp(net: Net, traffic: Traffic) -> None:
+def _tcp(net: Net, traffic: Traffic) -> int:
     """Put super-packets on the sender's cable, as a TCP socket or a guest's virtio queue would."""
     node, port = net.owner(traffic.saddr)
     frame = packets.ethernet(net.neighbour(node, traffic.daddr), node.macs[port.dev], traffic.saddr)
@@ -155,9 +195,10 @@ def _tcp(net: Net, traffic: Traffic) -> None:
         sender.bind((port.dev, 0))
         for _ in range(traffic.count):
             sender.send(header + frame + packet)
+    return 0
 
 
-SENDERS: dict[str, Callable[[Net, Traffic], None]] = {
+SENDERS: dict[str, Callable[[Net, Traffic], int]] = {
     "udp": _udp,
     "echo": _echo,
     "tcp": _tcp,

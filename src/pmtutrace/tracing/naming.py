@@ -55,7 +55,10 @@ class Namer:
         key, tunnel_id, outer_port = self.decoder.key(key_octets)
         dev = decode.name(f["dev"])
         self.ticks.learn(f["jiffies"], f["ts_ns"])
-        self.devices.learn(key.netns, key.ifindex, dev)
+        if dev:
+            self.devices.learn(key.netns, key.ifindex, dev)
+        elif key.ifindex:
+            dev = self.devices.name(key.netns, key.ifindex)
         indev = decode.name(f["indev"]) or self.devices.name(key.netns, f["in_ifindex"])
         return Drop(
             ts=f["ts_ns"] + offset,
@@ -67,7 +70,7 @@ class Namer:
             reason=self._reasons.get(f["reason"]) if f["location"] else None,
             verdict=key.verdict,
             cause=self._cause(key, f),
-            length=f["length"],
+            length=f["length"] or None,
             mtu=f["mtu"],
             gso=f["gso"],
             df=bool(f["flags"] & FLAG_DF),
@@ -120,17 +123,21 @@ class Namer:
 
         if kind in kinds.KINDS:
             return TunnelRef(dev, kind)
-        if key.outer is None or self.inventory is None:
+        if self.inventory is None:
             return None
         self.inventory.wait(FIRST_DUMP_S)
-        found = self.inventory.by_outer(
-            key.netns,
-            key.outer.saddr,
-            key.outer.daddr,
-            key.outer.proto,
-            tunnel_id or None,
-            port or None,
-        )
+        if key.outer is None:
+            # A socket that is bound to a device, but whose route nothing shows.
+            found = self.inventory.by_device(key.netns, key.ifindex) if dev and not kind else None
+        else:
+            found = self.inventory.by_outer(
+                key.netns,
+                key.outer.saddr,
+                key.outer.daddr,
+                key.outer.proto,
+                tunnel_id or None,
+                port or None,
+            )
         return TunnelRef(printable(found.name), found.type) if found else None
 
 

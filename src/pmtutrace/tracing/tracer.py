@@ -96,6 +96,10 @@ class Tracer:
         """How each hook is attached, and why not better."""
         return self._running().attached
 
+    def holds(self, hook: str) -> bool:
+        """Return whether a hook of the catalogue is attached, by whichever rung."""
+        return any(a.hook.name == hook and a.rung is not None for a in self.attached)
+
     @property
     def image(self) -> Image:
         """What is loaded."""

@@ -71,6 +71,7 @@ def test_the_rung_that_a_kernel_gets(release, without, icmp4, icmp6):
     assert best(features(release, without=without)) == {
         "icmp4": icmp4,
         "icmp6": icmp6,
+        "local": next((how for how in ("kprobe", "fentry") if how not in without), None),
         **REST,
     }
 

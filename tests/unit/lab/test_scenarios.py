@@ -30,7 +30,7 @@ def test_there_are_enough_and_no_two_share_a_name():
 def test_every_verdict_that_this_kind_of_traffic_can_have_is_there():
     verdicts = {scenario.expected.verdict for scenario in ALL if scenario.expected}
     causes = {scenario.expected.cause for scenario in ALL if scenario.expected}
-    assert verdicts == {"told", "suppressed", "lost", "never_attempted"}
+    assert verdicts == {"told", "suppressed", "lost", "never_attempted", "local"}
     assert causes - {None} == CAUSES
 
 
@@ -64,7 +64,7 @@ def test_what_is_expected_is_a_prime_count_on_a_device_that_is_there(scenario):
     assert scenario.count == COUNT == 23
     tunnels = {end.dev for tunnel in scenario.topology.tunnels for end in tunnel.ends}
     for drop in scenario.drops:
-        assert (drop.node, drop.dev) in ports
+        assert (drop.node, drop.dev) in ports or (drop.dev is None and drop.verdict == "local")
         assert (drop.cause is not None) == (drop.verdict == "suppressed")
         assert drop.tunnel in {None, *tunnels}
     assert any(abs(item.delta) == COUNT for item in scenario.kernel)

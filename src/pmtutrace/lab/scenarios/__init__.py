@@ -7,7 +7,7 @@ import fnmatch
 from typing import TYPE_CHECKING
 
 from pmtutrace.errors import UsageError
-from pmtutrace.lab.scenarios import bridged, gre, routed, vxlan
+from pmtutrace.lab.scenarios import bridged, gre, local, routed, vxlan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 ALL: tuple[Scenario, ...] = (
     *routed.SCENARIOS,
+    *local.SCENARIOS,
     *bridged.SCENARIOS,
     *vxlan.SCENARIOS,
     *gre.SCENARIOS,
