@@ -5,6 +5,7 @@ All functions return octets in network byte order, without a link-layer header.
 
 from __future__ import annotations
 
+import functools
 import socket
 import struct
 from ipaddress import ip_address
@@ -26,26 +27,46 @@ def checksum(octets: bytes) -> int:
     return total
 
 
+@functools.cache
+def packed(address: str) -> bytes:
+    """Return an address as it is in a header."""
+    return ip_address(address).packed
+
+
 def header_length(address: str) -> int:
     """Return the length of an IP header without options of that address's version."""
     return 20 if ip_address(address).version == 4 else 40
 
 
 def ip_header(
-    saddr: str, daddr: str, proto: int, payload: int, *, frag: int = DF, ttl: int = 64
+    saddr: str,
+    daddr: str,
+    proto: int,
+    payload: int,
+    *,
+    frag: int = DF,
+    ttl: int = 64,
+    identification: int = 0,
 ) -> bytes:
-    """Return an IP header for ``payload`` octets; ``frag`` is IPv4's flags and offset."""
-    source, destination = ip_address(saddr).packed, ip_address(daddr).packed
+    """Return an IP header for ``payload`` octets.
+
+    ``frag`` is IPv4's flags and offset; ``identification`` is IPv4's, too, and IPv6's flow label.
+    """
+    source, destination = packed(saddr), packed(daddr)
     if len(source) == 16:
-        return struct.pack("!IHBB", 6 << 28, payload, proto, ttl) + source + destination
-    start = struct.pack("!BBHHH", 0x45, 0, 20 + payload, 0, frag)
+        return (
+            struct.pack("!IHBB", 6 << 28 | identification, payload, proto, ttl)
+            + source
+            + destination
+        )
+    start = struct.pack("!BBHHH", 0x45, 0, 20 + payload, identification, frag)
     whole = start + struct.pack("!BBH", ttl, proto, 0) + source + destination
     return whole[:10] + struct.pack("!H", ~checksum(whole) & 0xFFFF) + whole[12:]
 
 
 def pseudo_header(saddr: str, daddr: str, proto: int, length: int) -> bytes:
     """Return what TCP, UDP and ICMPv6 add to their checksums (RFC 9293, RFC 8200)."""
-    ends = ip_address(saddr).packed + ip_address(daddr).packed
+    ends = packed(saddr) + packed(daddr)
     return ends + struct.pack("!II", length, proto)
 
 

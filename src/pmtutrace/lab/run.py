@@ -103,7 +103,7 @@ def exercise(net: Net, scenario: Scenario) -> dict[str, int]:
 
     wanted = {item.name: item.delta for item in scenario.kernel if item.name in start}
     refused = traffic.send(net, scenario.traffic)
-    return _until(moved, lambda deltas: all(deltas[name] >= wanted[name] for name in wanted))
+    return until(moved, lambda deltas: all(deltas[name] >= wanted[name] for name in wanted))
 
 
 def differences(scenario: Scenario, kernel: Mapping[str, int]) -> list[str]:
@@ -126,8 +126,8 @@ def _values(net: Net, scenario: Scenario, refused: int = 0) -> dict[str, int]:
     }
 
 
-def _until(look: Callable[[], T], enough: Callable[[T], bool]) -> T:
-    """Look until what is seen is enough, at most for as long as a packet may take; return it."""
+def until(look: Callable[[], T], enough: Callable[[T], bool]) -> T:
+    """Look until what is seen is enough, at most for as long as a packet may take; return that."""
     end = time.monotonic() + ARRIVES_WITHIN_S
     pause = threading.Event()
     while True:
@@ -145,7 +145,7 @@ def _settled(
     def look() -> tuple[int, list[str]]:
         return tally(net, scenario, before, tracer.counters())
 
-    return _until(look, lambda seen: seen[0] >= scenario.count)
+    return until(look, lambda seen: seen[0] >= scenario.count)
 
 
 def tally(net: Net, scenario: Scenario, before: Counters, after: Counters) -> tuple[int, list[str]]:
