@@ -117,17 +117,40 @@ def run_in(path_or_name: str | Path, function: Callable[[], T]) -> T:
 
     Sockets opened there stay in that namespace, and processes started there are born in it.
     """
+
+    def inside() -> T:
+        with entered(path_or_name):
+            return function()
+
+    return _in_thread(inside, f"in {path_or_name}")
+
+
+def run_in_new(function: Callable[[], T]) -> T:
+    """Run a function in a fresh thread inside a fresh namespace; return or raise what it did.
+
+    The namespace lives on if the function keeps a hold on ``/proc/thread-self/ns/net``.
+    """
+
+    def inside() -> T:
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.unshare(CLONE_NEWNET):
+            raise PrivilegeError("a network namespace cannot be made", "run it as root")
+        return function()
+
+    return _in_thread(inside, "in a new namespace")
+
+
+def _in_thread(function: Callable[[], T], name: str) -> T:
     results: list[T] = []
     failures: list[BaseException] = []
 
     def body() -> None:
         try:
-            with entered(path_or_name):
-                results.append(function())
+            results.append(function())
         except BaseException as error:  # noqa: BLE001 -- raised again in the caller's thread
             failures.append(error)
 
-    thread = threading.Thread(target=body, name=f"in {path_or_name}", daemon=True)
+    thread = threading.Thread(target=body, name=name, daemon=True)
     thread.start()
     thread.join()
     if failures:

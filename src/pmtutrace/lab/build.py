@@ -121,7 +121,8 @@ def _created(name: str, topology: Topology, label: str) -> Iterator[Any]:
     """Make one namespace, set its sysctls, and give a netlink socket into it."""
     import pyroute2
 
-    pyroute2.netns.create(name)
+    # Its create() does this in a process of its own, which takes long.
+    netns.run_in_new(lambda: pyroute2.netns.attach(name, "thread-self"))
     with netns.entered(netns.RUN / name):
         _sysctls(SYSCTLS)
         _sysctls(BRIDGE_SYSCTLS, missing_ok=True)

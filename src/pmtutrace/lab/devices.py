@@ -20,6 +20,10 @@ DF = {"unset": 0, "set": 1, "inherit": 2}
 # The words for flags of a GRE header (if_tunnel.h).
 GRE_FLAGS = {"csum": 0x8000, "seq": 0x1000}
 GRE_KEY = 0x2000
+# TUNNEL_ENCAP_* (if_tunnel.h), and where the receiver listens.
+ENCAP = {"fou": 1, "gue": 2}
+FOU_PORT = 5555
+IPPROTO = {"gre": 47, "gretap": 47, "ipip": 4, "sit": 41}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +80,18 @@ def _vxlan(tunnel: Tunnel, local: str, remote: str) -> Attributes:
     return chosen
 
 
-def _ends(_tunnel: Tunnel, local: str, remote: str) -> Attributes:
-    return {"local": local, "remote": remote}
+def _ends(tunnel: Tunnel, local: str, remote: str) -> Attributes:
+    """Return both endpoints, or that each packet brings them, and the UDP header around it all."""
+    if tunnel.external:
+        return {"collect_metadata": True}
+    chosen: Attributes = {"local": local, "remote": remote}
+    if encap := tunnel.options.get("encap"):
+        chosen |= {"encap_type": ENCAP[str(encap)], "encap_dport": FOU_PORT}
+    return chosen
 
 
 def _gre(tunnel: Tunnel, local: str, remote: str) -> Attributes:
-    """Return both endpoints, and the header that both of them send and want to see."""
+    """Return the endpoints, and the header that both of them send and want to see."""
     flags = sum(bit for word, bit in GRE_FLAGS.items() if tunnel.options.get(word))
     chosen = _ends(tunnel, local, remote)
     if tunnel.key is not None:
@@ -90,7 +100,14 @@ def _gre(tunnel: Tunnel, local: str, remote: str) -> Attributes:
     return chosen | {"iflags": flags, "oflags": flags}
 
 
+_ENDS = frozenset({"encap"})
+_GRE = _ENDS | GRE_FLAGS.keys()
+
 TUNNELS: dict[str, Type] = {
     "vxlan": Type(_vxlan, ethernet=True, prefix="vxlan_"),
-    "gre": Type(_gre, ethernet=False, prefix="gre_", words=frozenset(GRE_FLAGS)),
+    "gre": Type(_gre, ethernet=False, prefix="gre_", words=_GRE),
+    "gretap": Type(_gre, ethernet=True, prefix="gre_", words=_GRE),
+    "erspan": Type(_gre, ethernet=True, prefix="gre_", words=_GRE),
+    "ipip": Type(_ends, ethernet=False, prefix="ipip_", words=_ENDS),
+    "sit": Type(_ends, ethernet=False, prefix="sit_", words=_ENDS),
 }

@@ -42,7 +42,8 @@ class Tunnel:
 
     ``type`` is one of :data:`pmtutrace.lab.devices.TUNNELS`. ``key`` is the VNI or GRE key, ``df``
     the option of that name (``unset``, ``set``, ``inherit``), ``options`` are further ones: those
-    that the type has a word for, else link attributes without the prefix of their type.
+    that the type has a word for, else link attributes without the prefix of their type. An
+    ``external`` one has neither endpoints nor key of its own: routes carry them.
     """
 
     type: str
@@ -51,6 +52,7 @@ class Tunnel:
     key: int | None = None
     df: str | None = None
     options: Mapping[str, object] = field(default_factory=dict)
+    external: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +61,30 @@ class Bridge:
 
     node: str
     dev: str
+    addresses: tuple[str, ...] = ()
+
+    @property
+    def port(self) -> Port:
+        """Return the device itself."""
+        return Port(self.node, self.dev, self.addresses, mtu=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Encap:
+    """What a route tells an external tunnel about each packet: endpoints, key, DF of its header."""
+
+    local: str
+    remote: str
+    key: int
+    df: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A route of a node. ``mtu`` is its own, below that of the device, ``locked`` or not."""
+    """A route of a node. ``mtu`` is its own, below that of the device, ``locked`` or not.
+
+    ``encap`` is for a device that is an external tunnel.
+    """
 
     node: str
     to: str
@@ -71,6 +92,7 @@ class Route:
     dev: str | None = None
     mtu: int | None = None
     locked: bool = False
+    encap: Encap | None = None
 
 
 @dataclass(frozen=True, slots=True)

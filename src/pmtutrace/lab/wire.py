@@ -12,6 +12,7 @@ import shutil
 import socket
 import subprocess
 import time
+import weakref
 from ipaddress import ip_interface
 from typing import TYPE_CHECKING, Any
 
@@ -34,24 +35,28 @@ PERMANENT = 0x80  # NUD_PERMANENT
 LOCAL_TABLE, LOCAL = 255, 2  # RT_TABLE_LOCAL, RTN_LOCAL
 RTAX_MTU = 2
 OPERATIONAL = ("UP", "UNKNOWN")
+# By socket: nothing in a lab is renamed or made anew.
+_INDEXES: weakref.WeakKeyDictionary[Any, dict[str, int]] = weakref.WeakKeyDictionary()
 
 
 def links(topology: Topology, names: Mapping[str, str], routes: Routes) -> dict[Port, str]:
     """Make all devices and bring them up; return the link-layer addresses of those with one."""
-    from pmtutrace.tunnels import dump
+    from pmtutrace.lab import teach
 
-    dump.teach()  # pyroute2 writes what it reads
-    macs = {port: f"02:00:00:00:00:{number:02x}" for number, port in enumerate(topology.ports, 1)}
+    teach.pyroute2()
+    own = (*topology.ports, *(bridge.port for bridge in topology.bridges))
+    macs = {port: f"02:00:00:00:00:{number:02x}" for number, port in enumerate(own, 1)}
     for bridge in topology.bridges:
         routes[bridge.node].link(
             "add",
             kind="bridge",
             ifname=bridge.dev,
+            address=macs[bridge.port],
             br_mcast_snooping=0,
             br_forward_delay=0,
             br_stp_state=0,
         )
-        _up(routes[bridge.node], Port(bridge.node, bridge.dev, mtu=None))
+        _up(routes[bridge.node], bridge.port)
     for veth in topology.veths:
         left, right = veth.ends
         peer = {"ifname": right.dev, "address": macs[right], "net_ns_fd": names[right.node]}
@@ -60,6 +65,9 @@ def links(topology: Topology, names: Mapping[str, str], routes: Routes) -> dict[
             _up(routes[port.node], port)
     for tunnel in topology.tunnels:
         ethernet = devices.declared(tunnel).ethernet
+        if encap := tunnel.options.get("encap"):
+            for port in tunnel.ends:
+                netns.run_in(names[port.node], functools.partial(_listen, tunnel.type, encap))
         for port, local, remote in zip(
             tunnel.ends, tunnel.endpoints, tunnel.endpoints[::-1], strict=True
         ):
@@ -71,6 +79,13 @@ def links(topology: Topology, names: Mapping[str, str], routes: Routes) -> dict[
             _add(routes[port.node], port.dev, attributes)
             _up(routes[port.node], port)
     return macs
+
+
+def _listen(kind: str, encap: object) -> None:
+    """Be the end of a tunnel in UDP."""
+    from pmtutrace.lab import teach
+
+    teach.listen(devices.FOU_PORT, proto=devices.IPPROTO[kind], gue=encap == "gue")
 
 
 def _add(route: Any, dev: str, attributes: Mapping[str, object]) -> None:  # noqa: ANN401
@@ -97,7 +112,7 @@ def _up(route: Any, port: Port) -> None:  # noqa: ANN401 -- pyroute2 has no type
 
 def addresses(topology: Topology, routes: Routes, macs: Mapping[Port, str]) -> None:
     """Set addresses, and tell everybody in a subnet about everybody else."""
-    for port in topology.ports:
+    for port in (*topology.ports, *(bridge.port for bridge in topology.bridges)):
         for address in port.addresses:
             own = ip_interface(address)
             routes[port.node].addr(
@@ -123,6 +138,8 @@ def addresses(topology: Topology, routes: Routes, macs: Mapping[Port, str]) -> N
 
 def ways(topology: Topology, routes: Routes) -> None:
     """Add the routes."""
+    from pmtutrace.lab import teach
+
     for declared in topology.routes:
         route = routes[declared.node]
         chosen: dict[str, Any] = {"dst": declared.to}
@@ -134,6 +151,8 @@ def ways(topology: Topology, routes: Routes) -> None:
             chosen["metrics"] = {"mtu": declared.mtu}
             if declared.locked:
                 chosen["metrics"] |= {"lock": 1 << RTAX_MTU}
+        if declared.encap:
+            chosen |= teach.encap(declared.encap)
         route.route("add", **chosen)
 
 
@@ -161,7 +180,7 @@ def wait_until_up(topology: Topology, routes: Routes) -> None:
     """
     wanted = {(port.node, port.dev) for port in topology.ports}
     wanted |= {(bridge.node, bridge.dev) for bridge in topology.bridges}
-    for port in topology.ports:
+    for port in (*topology.ports, *(bridge.port for bridge in topology.bridges)):
         owned = map(ip_interface, port.addresses)
         wanted |= {(port.node, str(own.ip)) for own in owned if own.version == 6}
     end = time.monotonic() + READY_S
@@ -189,7 +208,10 @@ def _local(route: Any) -> Iterator[str]:  # noqa: ANN401
 
 def index(route: Any, dev: str) -> int:  # noqa: ANN401
     """Return the ifindex of a device."""
-    found = route.link_lookup(ifname=dev)
-    if not found:
-        raise LabError(f"the device {dev} of the lab is missing")
-    return int(found[0])
+    known = _INDEXES.setdefault(route, {})
+    if dev not in known:
+        found = route.link("get", ifname=dev)
+        if not found:
+            raise LabError(f"the device {dev} of the lab is missing")
+        known[dev] = int(found[0]["index"])
+    return known[dev]

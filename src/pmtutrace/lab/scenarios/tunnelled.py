@@ -19,6 +19,7 @@ R_UNDER, B_UNDER = {4: "192.0.2.1", 6: "2001:db8::1"}, {4: "192.0.2.2", 6: "2001
 R_INNER, B_INNER = {4: "10.77.3.1", 6: "fd77:3::1"}, {4: "10.77.3.2", 6: "fd77:3::2"}
 A_BRIDGED, R_BRIDGED = {4: "10.77.3.3", 6: "fd77:3::3"}, {4: "10.77.3.254", 6: "fd77:3::fe"}
 UNDER_MTU = 1400  # of the route to b's endpoint, where it is the underlay that is narrow
+IP_TUNNEL = "ip_tunnel_xmit"
 FRAGMENT = {4: "ip_fragment", 6: "ip6_fragment"}
 FAILS = {4: "IpFragFails", 6: "Ip6FragFails"}
 SENT = {4: "IcmpOutDestUnreachs", 6: "Icmp6OutPktTooBigs"}
@@ -39,7 +40,7 @@ class Kind:
         sites: the functions that refuse inner packets, by IP version.
         counts: columns of its device that count what it refuses; see :mod:`pmtutrace.lab.mib`.
         counts_outer: the column that counts what was refused with an outer header.
-        key, df, options: as of :class:`pmtutrace.lab.topology.Tunnel`.
+        key, df, options, external: as of :class:`pmtutrace.lab.topology.Tunnel`.
     """
 
     name: str
@@ -49,14 +50,13 @@ class Kind:
     dev: str = "g0"
     under: int = 4
     carries: tuple[int, ...] = (4, 6)
-    sites: Mapping[int, str] = field(
-        default_factory=lambda: {4: "ip_tunnel_xmit", 6: "ip_tunnel_xmit"}
-    )
+    sites: Mapping[int, str] = field(default_factory=lambda: dict.fromkeys((4, 6), IP_TUNNEL))
     counts: tuple[str, ...] = ("tx_errors",)
     counts_outer: str = "tx_dropped"
     key: int | None = None
     df: str | None = None
     options: Mapping[str, object] = field(default_factory=dict)
+    external: bool = False
 
     def topology(
         self,
@@ -87,6 +87,7 @@ class Kind:
             key=self.key,
             df=self.df,
             options={**self.options, **options},
+            external=self.external,
         )
         under = Veth((Port("r", "ru", cidr(R_UNDER)), Port("b", "bu", cidr(B_UNDER))))
         to_b = Route("r", B_UNDER[self.under], dev="ru", mtu=under_mtu, locked=locked)
@@ -170,21 +171,31 @@ def inside(
             Evidence("r", FAILS[version], COUNT - at_tunnel),
             Evidence("r", SENT[version], told),
             heard(version, COUNT if verdict == "told" else 0, node=sent.node),
+            *([] if local else [Evidence("r", "ra:rx_packets", sent.count)]),
             *more,
         ),
         (after,) if taught else (),
     )
 
 
-def told(kind: Kind, version: int, what: str, *, local: bool = False) -> Scenario:
+def told(
+    kind: Kind,
+    version: int,
+    what: str,
+    *,
+    local: bool = False,
+    topology: Topology | None = None,
+) -> Scenario:
     """Return the scenario in which the tunnel refuses packets and says so."""
-    where = "of the router's own" if local else "forwarded"
+    where = "of its own" if local else "forwarded"
+    cut: dict[str, object] = {"count": 1, "segments": COUNT} if what == "tcp" else {}
     return inside(
         kind,
         version,
         f"{what}-{'local' if local else 'forward'}",
         f"{WORDS[what]} {where}; {kind.words} on a route MTU of {UNDER_MTU}",
-        traffic(version, what, local=local),
+        traffic(version, what, local=local, **cut),
+        topology=topology,
     )
 
 
@@ -238,7 +249,7 @@ def segments(kind: Kind, version: int) -> Scenario:
         kind,
         version,
         "tcp-forward",
-        f"IPv{version} TCP super-packet; its segments in {kind.words}, route MTU {UNDER_MTU}",
+        f"IPv{version} TCP super-packet: segments in {kind.words}, MTU {UNDER_MTU}",
         traffic(version, "tcp", count=1, segments=COUNT),
     )
 

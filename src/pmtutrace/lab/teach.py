@@ -1,0 +1,97 @@
+"""What pyroute2 cannot say by itself: routes into tunnels, and UDP ports where tunnels end."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from ipaddress import IPv4Address
+from typing import TYPE_CHECKING, Any
+
+from pmtutrace.errors import NotSupported
+
+if TYPE_CHECKING:
+    from pmtutrace.lab.topology import Encap
+
+# lwtunnel.h; the flags are those of a GRE header, and one of the kernel's own (if_tunnel.h).
+LWTUNNEL_ENCAP_IP = 2
+TUNNEL_KEY, TUNNEL_DONT_FRAGMENT = 0x0004, 0x0100
+FOU_CMD_ADD, FOU_DIRECT, FOU_GUE = 1, 1, 2  # fou.h
+
+
+ENCAP = (
+    ("LWTUNNEL_IP_UNSPEC", "none"),
+    ("LWTUNNEL_IP_ID", "be64"),
+    ("LWTUNNEL_IP_DST", "ip4addr"),
+    ("LWTUNNEL_IP_SRC", "ip4addr"),
+    ("LWTUNNEL_IP_TTL", "uint8"),
+    ("LWTUNNEL_IP_TOS", "uint8"),
+    ("LWTUNNEL_IP_FLAGS", "be16"),
+)
+FOU = (
+    ("FOU_ATTR_UNSPEC", "none"),
+    ("FOU_ATTR_PORT", "be16"),
+    ("FOU_ATTR_AF", "uint8"),
+    ("FOU_ATTR_IPPROTO", "uint8"),
+    ("FOU_ATTR_TYPE", "uint8"),
+)
+
+
+def pyroute2() -> None:
+    """Teach pyroute2 the links that the lab makes, and routes into a tunnel."""
+    from pyroute2.netlink import nla
+    from pyroute2.netlink.rtnl.rtmsg import rtmsg
+
+    from pmtutrace.tunnels import dump
+
+    dump.teach()
+    rtmsg.encaps[LWTUNNEL_ENCAP_IP] = type(
+        "encap", (nla,), {"prefix": "LWTUNNEL_IP_", "nla_map": ENCAP}
+    )
+
+
+def encap(wanted: Encap) -> dict[str, object]:
+    """Return the attributes of a route whose packets say themselves which tunnel they want."""
+    flags = TUNNEL_KEY | (TUNNEL_DONT_FRAGMENT if wanted.df else 0)
+    attributes = (
+        ("LWTUNNEL_IP_ID", wanted.key),
+        ("LWTUNNEL_IP_DST", str(IPv4Address(wanted.remote))),
+        ("LWTUNNEL_IP_SRC", str(IPv4Address(wanted.local))),
+        ("LWTUNNEL_IP_TTL", 64),
+        ("LWTUNNEL_IP_FLAGS", flags),
+    )
+    return {"encap_type": LWTUNNEL_ENCAP_IP, "encap": {"attrs": list(attributes)}}
+
+
+def listen(port: int, *, proto: int, gue: bool) -> None:
+    """Have the calling thread's namespace take packets out of UDP datagrams to a port.
+
+    Args:
+        port: the UDP port.
+        proto: the IP protocol that is inside; GUE says it in its own header.
+        gue: whether there is such a header.
+
+    Raises:
+        NotSupported: the kernel has no FOU.
+    """
+    from pyroute2.netlink import NLM_F_ACK, NLM_F_REQUEST, genlmsg
+    from pyroute2.netlink.exceptions import NetlinkError
+    from pyroute2.netlink.generic import GenericNetlinkSocket
+
+    # No alias leads to this module, so nothing loads it by itself.
+    if modprobe := shutil.which("modprobe"):
+        subprocess.run([modprobe, "--quiet", "fou"], check=False, capture_output=True)
+    kind = type("fou", (genlmsg,), {"prefix": "FOU_ATTR_", "nla_map": FOU})
+    message: Any = kind()
+    message["cmd"], message["version"] = FOU_CMD_ADD, 1
+    message["attrs"] = [
+        ("FOU_ATTR_PORT", port),
+        ("FOU_ATTR_AF", 2),
+        ("FOU_ATTR_TYPE", FOU_GUE if gue else FOU_DIRECT),
+        *([] if gue else [("FOU_ATTR_IPPROTO", proto)]),
+    ]
+    with GenericNetlinkSocket() as generic:
+        try:
+            generic.bind("fou", kind)
+        except NetlinkError as error:
+            raise NotSupported("this kernel has no FOU") from error
+        generic.nlm_request(message, generic.prid, NLM_F_REQUEST | NLM_F_ACK)
