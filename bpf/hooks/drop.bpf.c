@@ -57,13 +57,22 @@ static __always_inline struct site_range *site_of(struct config *cfg,
 	return covers(range, location) ? range : 0;
 }
 
+/* It is about to leave by skb->dev, which is a port of a bridge or a veth. */
+static __always_inline bool refuses_frames(const struct refusal *r)
+{
+	return r->check == CHECK_BRIDGE || r->check == CHECK_RECEIVER ||
+	       r->check == CHECK_BRIDGE_FRAGMENT4;
+}
+
 /* The MTU in force at the site, as its own code computes it. */
 static __always_inline __u32 mtu_at(struct sk_buff *skb, struct refusal *r)
 {
 	__u32 mtu, largest = 0;
 
+	if (r->check == CHECK_RECEIVER)
+		return mtu_of_receiver(r->out);
 	if (r->check == CHECK_BRIDGE)
-		return LOAD(LOAD(skb, dev), mtu);
+		return READ(r->out, mtu);
 	if (!r->dst)
 		return 0;
 	if (r->ipv6) {
@@ -76,7 +85,9 @@ static __always_inline __u32 mtu_at(struct sk_buff *skb, struct refusal *r)
 		bool forwarding = READ(cb, flags) & IPSKB_FORWARDED ||
 				  r->check == CHECK_FORWARD4;
 
-		mtu = mtu_ipv4(r->dst, forwarding);
+		mtu = r->check == CHECK_BRIDGE_FRAGMENT4 ?
+			      READ(r->out, mtu) :
+			      mtu_ipv4(r->dst, forwarding);
 		largest = READ(cb, frag_max_size);
 	}
 	/* Never refragment to larger pieces than arrived. */
@@ -96,14 +107,20 @@ static __always_inline bool refused_for_size(struct sk_buff *skb,
 
 	if (r->check == CHECK_ALWAYS)
 		return true;
-	if (r->check == CHECK_BRIDGE)
-		return !fits_device(skb, LOAD(skb, dev));
+	if (r->check == CHECK_BRIDGE || r->check == CHECK_RECEIVER)
+		return !is_forwardable(skb, r->out, r->mtu);
+	/* Fragments that the bridge has joined must fit as they came. */
+	if (r->check == CHECK_BRIDGE_FRAGMENT4 &&
+	    READ((struct inet_skb_parm *)&skb->cb, frag_max_size) >
+		    mtu_ipv4(r->dst, false))
+		return true;
 	if (r->length <= r->mtu || may_split ||
 	    peek(&r->packet, r->packet.at, head, sizeof(head)))
 		return false;
 	/* TTL and hop limit are tested before the size. */
 	switch (r->check) {
 	case CHECK_FRAGMENT4:
+	case CHECK_BRIDGE_FRAGMENT4:
 		return head[6] & (IP_DF >> 8);
 	case CHECK_FRAGMENT6:
 		return true;
@@ -240,11 +257,16 @@ examine(struct sk_buff *skb, struct refusal *r, struct config *cfg)
 	peek(&r->packet, r->packet.at, &version, 1);
 	r->ipv6 = version >> 4 == 6;
 	take_news(skb, r, cfg);
+	/* What another's news quotes: it is passed on, and nothing was dropped. */
+	if (r->check == CHECK_RELAY)
+		return FOUND_NOTHING;
 	if (!certain && !r->known && !site)
 		return FOUND_OTHER;
 	forget();
-	r->dst = r->check == CHECK_BRIDGE ? 0 : skb_dst(skb);
-	r->out = r->dst ? READ(r->dst, dev) : (void *)READ(skb, dev);
+	r->dst = skb_dst(skb);
+	r->out = r->dst && !refuses_frames(r) ? READ(r->dst, dev) : 0;
+	if (!r->out) /* no route, or one that is only a tunnel's metadata */
+		r->out = (struct net_device *)READ(skb, dev);
 	r->length = network_length(skb, &r->packet);
 	r->mtu = r->told_mtu ? r->told_mtu : mtu_at(skb, r);
 	return certain || r->known || refused_for_size(skb, r) ? FOUND_REFUSED :

@@ -42,6 +42,9 @@
 #define IPV6_MIN_MTU 1280
 #define IP_MAX_MTU 0xfff0
 #define IPSKB_FORWARDED 1
+#define IFF_UP 1
+#define NETDEV_ALIGN 32UL
+#define NO_MTU 0x7fffffff
 
 #define be16(x) ((__u16)__builtin_bswap16(x))
 #define be32(x) ((__u32)__builtin_bswap32(x))

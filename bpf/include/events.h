@@ -71,6 +71,9 @@ enum site_check {
 	CHECK_BRIDGE = 5,
 	CHECK_ALWAYS = 6,
 	CHECK_HEADER_INCLUDED = 7,
+	CHECK_BRIDGE_FRAGMENT4 = 8,
+	CHECK_RECEIVER = 9,
+	CHECK_RELAY = 10,
 };
 
 /* What a counter counts. All padding is zero: it is hashed. */

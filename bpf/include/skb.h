@@ -98,13 +98,34 @@ static __always_inline __u32 network_length(struct sk_buff *skb,
 	return LOAD(skb, len) - (p->at - data);
 }
 
-/* is_skb_forwardable() */
-static __always_inline bool fits_device(struct sk_buff *skb,
-					struct net_device *dev)
+/* is_skb_forwardable(), for a device of that kind with that MTU */
+static __always_inline bool is_forwardable(struct sk_buff *skb,
+					   struct net_device *dev, __u32 mtu)
 {
-	return LOAD(skb, len) <= LOAD(dev, mtu) + LOAD(dev, hard_header_len) +
-					 VLAN_HLEN ||
+	return LOAD(skb, len) <= mtu + READ(dev, hard_header_len) + VLAN_HLEN ||
 	       gso_size(skb);
+}
+
+/*
+ * The MTU of the device at the other end of a veth, to which struct veth_priv
+ * points first of all. One that is down takes nothing whatever its size, and
+ * of no other kind is the other end known: no limit then.
+ */
+static __always_inline __u32 mtu_of_receiver(struct net_device *dev)
+{
+	struct rtnl_link_ops *ops = READ(dev, rtnl_link_ops);
+	struct net_device *peer = 0;
+	char kind[5] = {};
+
+	if (ops)
+		load_kernel(kind, sizeof(kind), READ(ops, kind));
+	if (kind[0] != 'v' || kind[1] != 'e' || kind[2] != 't' ||
+	    kind[3] != 'h' || kind[4])
+		return NO_MTU;
+	load_kernel(&peer, sizeof(peer),
+		    (const char *)dev + ((sizeof(*dev) + NETDEV_ALIGN - 1) &
+					 ~(NETDEV_ALIGN - 1)));
+	return peer && READ(peer, flags) & IFF_UP ? READ(peer, mtu) : NO_MTU;
 }
 
 /* An ICMP error, or a type that the kernel does not know: icmp_pointers[] */

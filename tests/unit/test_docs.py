@@ -381,7 +381,7 @@ class TestHooks:
     def test_where_a_site_may_be_inlined(self):
         prose = CODE.findall("\n".join(section(self.PAGE, "Sites")))
         for site in sites.SITES:
-            assert set(site.inlined_into) <= set(prose)
+            assert set(site.freed_in) <= set(prose)
 
 
 class TestCompatibility:

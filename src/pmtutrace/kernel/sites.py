@@ -1,4 +1,4 @@
-"""The sites: kernel functions in which packets are refused for their size.
+"""The sites: kernel functions in which packets are refused for their size, or only seem to be.
 
 One line each, and nothing else needs to know: the symbol table finds their addresses, the drop hook
 gets them as ranges, and the names appear in events.
@@ -13,20 +13,21 @@ OTHER = "other"
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A function that refuses oversize packets.
+    """A function that refuses oversize packets, or (``CHECK_RELAY``) frees quotes of such.
 
     Args:
         name: the kernel's name of it, as shown in events.
         check: which of bpf/include/events.h's checks tells a refusal for size from any other, where
             the kernel gives no reason and sent no message.
         silent: True where the function never tells the sender.
-        inlined_into: out-of-line functions in which some kernels' compilers put it.
+        freed_in: other functions in which its packets are freed: its callers, where it leaves that
+            to them, or those into which compilers put it.
     """
 
     name: str
     check: str
     silent: bool = False
-    inlined_into: tuple[str, ...] = ()
+    freed_in: tuple[str, ...] = ()
 
 
 SITES = (
@@ -36,18 +37,40 @@ SITES = (
     Site(
         "ip_fragment",
         "CHECK_FRAGMENT4",
-        inlined_into=("__ip_finish_output", "ip_finish_output_gso", "ip_mc_output"),
+        freed_in=("__ip_finish_output", "ip_finish_output_gso", "ip_mc_output"),
     ),
     Site("ip6_fragment", "CHECK_FRAGMENT6"),
     Site("br_dev_queue_push_xmit", "CHECK_BRIDGE", silent=True),
+    # From conntrack's hooks on bridges; IPv6 goes to ip6_fragment.
+    Site(
+        "br_nf_ip_fragment",
+        "CHECK_BRIDGE_FRAGMENT4",
+        silent=True,
+        freed_in=("br_nf_dev_queue_xmit",),
+    ),
+    # The receiving end of a veth has a smaller MTU than the sending one.
+    Site(
+        "__dev_forward_skb",
+        "CHECK_RECEIVER",
+        silent=True,
+        freed_in=("__dev_forward_skb2",),
+    ),
     Site("skb_tunnel_check_pmtu", "CHECK_NEWS"),
     Site("ip_tunnel_xmit", "CHECK_NEWS"),
     Site("ip_md_tunnel_xmit", "CHECK_NEWS"),
+    Site(
+        "ip6_tnl_xmit",
+        "CHECK_NEWS",
+        freed_in=("ip6_tnl_start_xmit", "ip6gre_tunnel_xmit", "ip6erspan_tunnel_xmit"),
+    ),
+    # They tell the inner sender what they hear about the outer packet.
+    Site("ip4ip6_err", "CHECK_RELAY"),
+    Site("ip6ip6_err", "CHECK_RELAY"),
     # Of local sockets: nothing is freed, the address is where the socket was told.
     Site("__ip_append_data", "CHECK_NEWS"),
     Site("__ip6_append_data", "CHECK_NEWS"),
-    Site("raw_send_hdrinc", "CHECK_HEADER_INCLUDED", inlined_into=("raw_sendmsg",)),
-    Site("rawv6_send_hdrinc", "CHECK_HEADER_INCLUDED", inlined_into=("rawv6_sendmsg",)),
+    Site("raw_send_hdrinc", "CHECK_HEADER_INCLUDED", freed_in=("raw_sendmsg",)),
+    Site("rawv6_send_hdrinc", "CHECK_HEADER_INCLUDED", freed_in=("rawv6_sendmsg",)),
     Site("ip6_xmit", "CHECK_NEWS"),
 )
 # Numbers in events. 0 is kept for a drop whose function is not in the list.

@@ -144,7 +144,7 @@ class KernelSide:
         layout = self.image.layout
         checks = layout.enums["site_check"]
         room = layout.structs["site_table"].members[0].count or 0
-        owners = {name: site for site in sites.SITES for name in (site.name, *site.inlined_into)}
+        owners = {name: site for site in sites.SITES for name in (site.name, *site.freed_in)}
         rows = []
         for piece in self._boot.ranges:
             site = owners.get(piece.name)
@@ -169,4 +169,4 @@ class KernelSide:
 
 def _names() -> frozenset[str]:
     """Return the functions whose addresses matter: those hooked, and the sites."""
-    return hooks.FUNCTIONS | {n for site in sites.SITES for n in (site.name, *site.inlined_into)}
+    return hooks.FUNCTIONS | {n for site in sites.SITES for n in (site.name, *site.freed_in)}
