@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pmtutrace.errors import LabError, NotSupported, PrivilegeError
 from pmtutrace.kernel import netns
-from pmtutrace.lab import wire
+from pmtutrace.lab import modules, wire
 from pmtutrace.lab.net import Net, Node
 from pmtutrace.lab.scenario import Scenario
 
@@ -46,6 +46,9 @@ ROUTER_SYSCTLS = {"ipv4.ip_forward": "1", "ipv6.conf.all.forwarding": "1"}
 # Only there where the bridge can call netfilter; it would fragment what the bridge is to drop.
 BRIDGE_SYSCTLS = {"bridge.bridge-nf-call-iptables": "0", "bridge.bridge-nf-call-ip6tables": "0"}
 
+SYS_NET = Path("/proc/sys/net")
+HOST = Path("/proc/1/ns/net")
+
 _taken: set[str] = set()
 _lock = threading.Lock()
 
@@ -70,7 +73,7 @@ def built(what: Scenario | Topology) -> Iterator[Net]:
             for label, name in names.items():
                 stack.callback(_remove, name)
                 routes[label] = building.enter_context(_created(name, topology, label))
-            macs = wire.links(topology, names, routes)
+            macs = wire.links(topology, names, routes, stack)
             wire.addresses(topology, routes, macs)
             wire.ways(topology, routes)
             for label in topology.routers:
@@ -135,13 +138,21 @@ def _created(name: str, topology: Topology, label: str) -> Iterator[Any]:
 
 def _sysctls(values: dict[str, str], *, missing_ok: bool = False) -> None:
     for key, value in values.items():
-        path = Path("/proc/sys/net", *key.split("."))
+        path = SYS_NET.joinpath(*key.split("."))
         if not path.exists() and missing_ok:
             continue
+        if not path.exists() and key in BRIDGE_SYSCTLS:
+            _load_br_netfilter()
         try:
             path.write_text(value)
         except FileNotFoundError as error:
             raise NotSupported(f"this kernel has no sysctl net.{key}") from error
+
+
+def _load_br_netfilter() -> None:
+    """Load the module that no alias leads to, and keep it from the host's own bridges."""
+    modules.load("br_netfilter")
+    netns.run_in(HOST, lambda: _sysctls(BRIDGE_SYSCTLS, missing_ok=True))
 
 
 def _node(

@@ -7,15 +7,18 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from pmtutrace.errors import LabError
+from pmtutrace.lab import handmade
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
-    from pmtutrace.lab.topology import Tunnel
+    from pmtutrace.lab.topology import Port, Tunnel
 
     Attributes = dict[str, object]
 
-VXLAN_PORT = 4789
+VXLAN_PORT, GENEVE_PORT = 4789, 6081
+ENCAP_LIMIT = 4  # RFC 2473, what ip(8) asks for
 DF = {"unset": 0, "set": 1, "inherit": 2}
 # The words for flags of a GRE header (if_tunnel.h).
 GRE_FLAGS = {"csum": 0x8000, "seq": 0x1000}
@@ -35,12 +38,15 @@ class Type:
         ethernet: whether it carries Ethernet frames.
         prefix: how pyroute2 begins the names of its attributes.
         words: options that ``attributes`` takes care of.
+        make: makes one end inside its namespace where rtnetlink cannot; what it returns is closed
+            when the lab is torn down.
     """
 
     attributes: Callable[[Tunnel, str, str], Attributes]
     ethernet: bool
     prefix: str
     words: frozenset[str] = frozenset()
+    make: Callable[[Tunnel, Port, str, str], AbstractContextManager[object]] | None = None
 
 
 def attributes(tunnel: Tunnel, local: str, remote: str) -> Attributes:
@@ -67,17 +73,21 @@ def declared(tunnel: Tunnel) -> Type:
 
 
 def _vxlan(tunnel: Tunnel, local: str, remote: str) -> Attributes:
+    chosen: Attributes = {"port": VXLAN_PORT, "learning": 0}
     six = "6" if ip_address(local).version == 6 else ""
-    chosen: Attributes = {
-        "id": tunnel.key,
-        f"local{six}": local,
-        f"group{six}": remote,
-        "port": VXLAN_PORT,
-        "learning": 0,
-    }
-    if tunnel.df:
-        chosen["df"] = DF[tunnel.df]
-    return chosen
+    chosen |= {"id": tunnel.key, f"local{six}": local, f"group{six}": remote}
+    return chosen | ({"df": DF[tunnel.df]} if tunnel.df else {})
+
+
+def _geneve(tunnel: Tunnel, _local: str, remote: str) -> Attributes:
+    chosen: Attributes = {"port": GENEVE_PORT}
+    six = "6" if ip_address(remote).version == 6 else ""
+    chosen |= {"id": tunnel.key, f"remote{six}": remote}
+    return chosen | ({"df": DF[tunnel.df]} if tunnel.df else {})
+
+
+def _none(_tunnel: Tunnel, _local: str, _remote: str) -> Attributes:
+    return {}
 
 
 def _ends(tunnel: Tunnel, local: str, remote: str) -> Attributes:
@@ -103,6 +113,17 @@ def _gre(tunnel: Tunnel, local: str, remote: str) -> Attributes:
 _ENDS = frozenset({"encap"})
 _GRE = _ENDS | GRE_FLAGS.keys()
 
+
+def _limited(
+    kind: Callable[[Tunnel, str, str], Attributes],
+) -> Callable[[Tunnel, str, str], Attributes]:
+    """Return the same with the option that limits how deep tunnels nest (``flags`` 1: without)."""
+    return lambda tunnel, local, remote: {
+        "encap_limit": ENCAP_LIMIT,
+        **kind(tunnel, local, remote),
+    }
+
+
 TUNNELS: dict[str, Type] = {
     "vxlan": Type(_vxlan, ethernet=True, prefix="vxlan_"),
     "gre": Type(_gre, ethernet=False, prefix="gre_", words=_GRE),
@@ -110,4 +131,12 @@ TUNNELS: dict[str, Type] = {
     "erspan": Type(_gre, ethernet=True, prefix="gre_", words=_GRE),
     "ipip": Type(_ends, ethernet=False, prefix="ipip_", words=_ENDS),
     "sit": Type(_ends, ethernet=False, prefix="sit_", words=_ENDS),
+    "geneve": Type(_geneve, ethernet=True, prefix="geneve_"),
+    "ip6tnl": Type(_limited(_ends), ethernet=False, prefix="ip6tnl_", words=_ENDS),
+    "ip6gre": Type(_limited(_gre), ethernet=False, prefix="gre_", words=_GRE),
+    "ip6gretap": Type(_limited(_gre), ethernet=True, prefix="gre_", words=_GRE),
+    "ip6erspan": Type(_limited(_gre), ethernet=True, prefix="gre_", words=_GRE),
+    "tun": Type(_none, ethernet=False, prefix="", make=handmade.tun),
+    "tap": Type(_none, ethernet=True, prefix="", make=handmade.tap),
+    "l2tp": Type(_none, ethernet=True, prefix="", words=frozenset({"over"}), make=handmade.l2tp),
 }

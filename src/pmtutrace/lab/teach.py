@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any
 
 from pmtutrace.errors import NotSupported
+from pmtutrace.lab import modules
 
 if TYPE_CHECKING:
     from pmtutrace.lab.topology import Encap
@@ -77,9 +76,7 @@ def listen(port: int, *, proto: int, gue: bool) -> None:
     from pyroute2.netlink.exceptions import NetlinkError
     from pyroute2.netlink.generic import GenericNetlinkSocket
 
-    # No alias leads to this module, so nothing loads it by itself.
-    if modprobe := shutil.which("modprobe"):
-        subprocess.run([modprobe, "--quiet", "fou"], check=False, capture_output=True)
+    modules.load("fou")
     kind = type("fou", (genlmsg,), {"prefix": "FOU_ATTR_", "nla_map": FOU})
     message: Any = kind()
     message["cmd"], message["version"] = FOU_CMD_ADD, 1

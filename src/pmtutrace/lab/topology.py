@@ -8,7 +8,7 @@ is ever sent and device counters count nothing but the traffic of the scenario.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,7 +43,8 @@ class Tunnel:
     ``type`` is one of :data:`pmtutrace.lab.devices.TUNNELS`. ``key`` is the VNI or GRE key, ``df``
     the option of that name (``unset``, ``set``, ``inherit``), ``options`` are further ones: those
     that the type has a word for, else link attributes without the prefix of their type. An
-    ``external`` one has neither endpoints nor key of its own: routes carry them.
+    ``external`` one has neither endpoints nor key of its own: routes carry them. ``far`` are
+    members that are different at the second end.
     """
 
     type: str
@@ -53,6 +54,7 @@ class Tunnel:
     df: str | None = None
     options: Mapping[str, object] = field(default_factory=dict)
     external: bool = False
+    far: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import itertools
@@ -13,6 +14,7 @@ import socket
 import subprocess
 import time
 import weakref
+from dataclasses import replace
 from ipaddress import ip_interface
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +25,9 @@ from pmtutrace.lab.topology import Port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from contextlib import AbstractContextManager
 
-    from pmtutrace.lab.topology import Topology
+    from pmtutrace.lab.topology import Topology, Tunnel
 
     Routes = Mapping[str, Any]
 
@@ -39,8 +42,13 @@ OPERATIONAL = ("UP", "UNKNOWN")
 _INDEXES: weakref.WeakKeyDictionary[Any, dict[str, int]] = weakref.WeakKeyDictionary()
 
 
-def links(topology: Topology, names: Mapping[str, str], routes: Routes) -> dict[Port, str]:
-    """Make all devices and bring them up; return the link-layer addresses of those with one."""
+def links(
+    topology: Topology, names: Mapping[str, str], routes: Routes, stack: contextlib.ExitStack
+) -> dict[Port, str]:
+    """Make all devices and bring them up; return the link-layer addresses of those with one.
+
+    What has to stay open for them to be there goes on the stack.
+    """
     from pmtutrace.lab import teach
 
     teach.pyroute2()
@@ -63,21 +71,22 @@ def links(topology: Topology, names: Mapping[str, str], routes: Routes) -> dict[
         routes[left.node].link("add", kind="veth", ifname=left.dev, address=macs[left], peer=peer)
         for port in veth.ends:
             _up(routes[port.node], port)
+    bridges = (bridge.port for bridge in topology.bridges)
+    for port in itertools.chain(bridges, *(veth.ends for veth in topology.veths)):
+        _own(routes[port.node], port)  # some tunnels can only be made where an endpoint is
     for tunnel in topology.tunnels:
-        ethernet = devices.declared(tunnel).ethernet
         if encap := tunnel.options.get("encap"):
             for port in tunnel.ends:
                 netns.run_in(names[port.node], functools.partial(_listen, tunnel.type, encap))
-        for port, local, remote in zip(
-            tunnel.ends, tunnel.endpoints, tunnel.endpoints[::-1], strict=True
-        ):
-            attributes = devices.attributes(tunnel, local, remote)
-            if ethernet:
-                attributes["address"] = macs[port]
-            else:
+        if not devices.declared(tunnel).ethernet:
+            for port in tunnel.ends:
                 del macs[port]
-            _add(routes[port.node], port.dev, attributes)
-            _up(routes[port.node], port)
+        for far, port in enumerate(tunnel.ends):
+            end = replace(tunnel, **tunnel.far) if far else tunnel
+            local, remote = tunnel.endpoints[:: -1 if far else 1]
+            stack.enter_context(_end(end, port, local, remote, names[port.node], routes[port.node]))
+            mac = {"address": macs[port]} if port in macs else {}
+            _up(routes[port.node], port, **mac)
     return macs
 
 
@@ -86,6 +95,22 @@ def _listen(kind: str, encap: object) -> None:
     from pmtutrace.lab import teach
 
     teach.listen(devices.FOU_PORT, proto=devices.IPPROTO[kind], gue=encap == "gue")
+
+
+def _end(
+    tunnel: Tunnel,
+    port: Port,
+    local: str,
+    remote: str,
+    name: str,
+    route: Any,  # noqa: ANN401 -- pyroute2 has no types
+) -> AbstractContextManager[object]:
+    """Make one end of a tunnel in the namespace of that name; return what has to stay open."""
+    make = devices.declared(tunnel).make
+    if make is None:
+        _add(route, port.dev, devices.attributes(tunnel, local, remote))
+        return contextlib.nullcontext()
+    return netns.run_in(name, functools.partial(make, tunnel, port, local, remote))
 
 
 def _add(route: Any, dev: str, attributes: Mapping[str, object]) -> None:  # noqa: ANN401
@@ -100,9 +125,9 @@ def _add(route: Any, dev: str, attributes: Mapping[str, object]) -> None:  # noq
         raise NotSupported(f"this kernel has no {attributes['kind']} devices") from error
 
 
-def _up(route: Any, port: Port) -> None:  # noqa: ANN401 -- pyroute2 has no types
+def _up(route: Any, port: Port, **wanted: object) -> None:  # noqa: ANN401
     """Bring a device up, silent: no ARP, neighbour discovery or multicast listener reports."""
-    wanted: dict[str, object] = {"flags": NOARP | UP, "change": NOARP | MULTICAST | UP}
+    wanted |= {"flags": NOARP | UP, "change": NOARP | MULTICAST | UP}
     if port.mtu is not None:
         wanted["mtu"] = port.mtu
     if port.bridge is not None:
@@ -110,18 +135,23 @@ def _up(route: Any, port: Port) -> None:  # noqa: ANN401 -- pyroute2 has no type
     route.link("set", index=index(route, port.dev), **wanted)
 
 
+def _own(route: Any, port: Port) -> None:  # noqa: ANN401
+    """Give a device its addresses."""
+    for address in port.addresses:
+        own = ip_interface(address)
+        route.addr(
+            "add",
+            index=index(route, port.dev),
+            address=str(own.ip),
+            prefixlen=own.network.prefixlen,
+            flags=NODAD if own.version == 6 else 0,
+        )
+
+
 def addresses(topology: Topology, routes: Routes, macs: Mapping[Port, str]) -> None:
-    """Set addresses, and tell everybody in a subnet about everybody else."""
-    for port in (*topology.ports, *(bridge.port for bridge in topology.bridges)):
-        for address in port.addresses:
-            own = ip_interface(address)
-            routes[port.node].addr(
-                "add",
-                index=index(routes[port.node], port.dev),
-                address=str(own.ip),
-                prefixlen=own.network.prefixlen,
-                flags=NODAD if own.version == 6 else 0,
-            )
+    """Set addresses of tunnels, and tell everybody in a subnet about everybody else."""
+    for port in (end for tunnel in topology.tunnels for end in tunnel.ends):
+        _own(routes[port.node], port)
     for port, other in itertools.permutations(macs, 2):
         for mine, theirs in itertools.product(
             map(ip_interface, port.addresses), map(ip_interface, other.addresses)

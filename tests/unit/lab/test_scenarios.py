@@ -13,6 +13,7 @@ from pmtutrace.lab.traffic import COUNT
 
 EACH = pytest.mark.parametrize("scenario", ALL, ids=lambda scenario: scenario.name)
 CAUSES = {
+    "no_route_on_skb",
     "no_route_back",
     "icmp_error_inside",
     "non_first_fragment",
@@ -61,6 +62,7 @@ def test_what_is_expected_is_a_prime_count_on_a_device_that_is_there(scenario):
         assert any(item.delta for item in scenario.kernel), "a control must show that packets came"
         return
     ports = {(port.node, port.dev) for port in scenario.topology.ports}
+    ports |= {(bridge.node, bridge.dev) for bridge in scenario.topology.bridges}
     assert scenario.count == COUNT == 23
     tunnels = {end.dev for tunnel in scenario.topology.tunnels for end in tunnel.ends}
     for drop in scenario.drops:

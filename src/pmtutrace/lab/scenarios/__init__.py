@@ -7,7 +7,16 @@ import fnmatch
 from typing import TYPE_CHECKING
 
 from pmtutrace.errors import UsageError
-from pmtutrace.lab.scenarios import bridged, gre, local, routed, vxlan
+from pmtutrace.lab.scenarios import (
+    bridged,
+    frames,
+    geneve,
+    gre,
+    ip6,
+    local,
+    routed,
+    vxlan,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,6 +29,9 @@ ALL: tuple[Scenario, ...] = (
     *bridged.SCENARIOS,
     *vxlan.SCENARIOS,
     *gre.SCENARIOS,
+    *frames.SCENARIOS,
+    *geneve.SCENARIOS,
+    *ip6.SCENARIOS,
 )
 BY_NAME = {scenario.name: scenario for scenario in ALL}
 

@@ -40,6 +40,7 @@ class Kind:
         sites: the functions that refuse inner packets, by IP version.
         counts: columns of its device that count what it refuses; see :mod:`pmtutrace.lab.mib`.
         counts_outer: the column that counts what was refused with an outer header.
+        relays: whether it passes on to inner senders what is said about its outer packets.
         key, df, options, external: as of :class:`pmtutrace.lab.topology.Tunnel`.
     """
 
@@ -53,6 +54,7 @@ class Kind:
     sites: Mapping[int, str] = field(default_factory=lambda: dict.fromkeys((4, 6), IP_TUNNEL))
     counts: tuple[str, ...] = ("tx_errors",)
     counts_outer: str = "tx_dropped"
+    relays: bool = False
     key: int | None = None
     df: str | None = None
     options: Mapping[str, object] = field(default_factory=dict)
@@ -223,9 +225,11 @@ def outside(
 ) -> Scenario:
     """Return the scenario in which r refuses the packets that its own tunnel made.
 
-    r tells itself; the sender of what is inside hears nothing, unless it is r.
+    r tells itself; the sender of what is inside hears nothing, unless it is r, or the tunnel
+    relays.
     """
     under = kind.under
+    relayed = COUNT if kind.relays else 0
     quiet = under == version and sent.node == "r"
     return Scenario(
         f"{kind.name}-v{version}-{name}",
@@ -235,10 +239,10 @@ def outside(
         Expected(FRAGMENT[under], "told", under_mtu, "ru", tunnel=kind.dev, outer=True),
         (
             Evidence("r", FAILS[under], COUNT),
-            Evidence("r", SENT[under], COUNT),
+            Evidence("r", SENT[under], COUNT + (relayed if version == under else 0)),
             Evidence("r", f"{kind.dev}:{kind.counts_outer}", sent.count),
             heard(under, node="r"),
-            *([] if quiet else [heard(version, 0, node=sent.node)]),
+            *([] if quiet else [heard(version, relayed, node=sent.node)]),
         ),
     )
 
@@ -295,9 +299,10 @@ def fragmented(
     kind: Kind, version: int, name: str, title: str, sent: Traffic, topology: Topology
 ) -> Scenario:
     """Return a control: the outer packets go as fragments, and b puts them together."""
+    table = "Ip" if kind.under == 4 else "Ip6"
     more = (
-        Evidence("r", "IpFragOKs", COUNT),
-        Evidence("r", "IpFragCreates", 2 * COUNT),
-        Evidence("b", "IpReasmOKs", COUNT),
+        Evidence("r", f"{table}FragOKs", COUNT),
+        Evidence("r", f"{table}FragCreates", 2 * COUNT),
+        Evidence("b", f"{table}ReasmOKs", COUNT),
     )
     return passes(kind, version, name, title, sent, topology, more)

@@ -26,7 +26,7 @@ def topology(kind: Kind, under_mtu: int | None = None, *, bridge: bool = False) 
     return kind.topology(under_mtu, mtu=kind.mtu(1500), bridge=bridge)
 
 
-def _outer(kind: Kind, version: int, what: str, *, local: bool = False) -> Scenario:
+def wrapped(kind: Kind, version: int, what: str, *, local: bool = False) -> Scenario:
     """Return the scenario in which r refuses the packets that its own tunnel made."""
     offload = what == "tcp"
     df = " with DF" if kind.df else ""
@@ -49,7 +49,11 @@ def _outer(kind: Kind, version: int, what: str, *, local: bool = False) -> Scena
     )
 
 
-def _bridged(kind: Kind, version: int, what: str) -> Scenario:
+def turned(kind: Kind, version: int, what: str, *, looped: str = "rx_packets") -> Scenario:
+    """Return the scenario in which a bridged tunnel turns packets into their own news.
+
+    ``looped`` is the column of its device that counts those.
+    """
     return Scenario(
         f"{kind.name}-bridge-v{version}-{what}",
         f"IPv{version} {WORDS[what]} bridged to a tunnel; IPv{kind.under} route MTU 1390",
@@ -62,12 +66,12 @@ def _bridged(kind: Kind, version: int, what: str) -> Scenario:
             length=LENGTH,
             segments=3 if what == "tcp" else 1,
         ),
-        Expected("skb_tunnel_check_pmtu", "told", kind.mtu(1390), "vx0", tunnel="vx0"),
+        Expected("skb_tunnel_check_pmtu", "told", kind.mtu(1390), kind.dev, tunnel=kind.dev),
         # Built in place of the packet itself: r's ICMP counters do not move, and the tunnel counts
         # it as sent and received.
         (
             heard(version),
-            Evidence("r", "vx0:rx_packets", COUNT),
+            Evidence("r", f"{kind.dev}:{looped}", COUNT),
             Evidence("r", "ru:tx_packets", 0),
             Evidence("r", "IcmpOutMsgs" if version == 4 else "Icmp6OutMsgs", 0),
         ),
@@ -92,8 +96,13 @@ def _fits(version: int) -> Scenario:
 
 SCENARIOS = (
     *(before(VXLAN, version, what, MTU, "forward") for what in WORDS for version in (4, 6)),
-    *(_outer(kind, version, what) for kind in (DF, VXLAN6) for what in WORDS for version in (4, 6)),
-    *(_outer(kind, version, "echo", local=True) for kind in (DF, VXLAN6) for version in (4, 6)),
+    *(
+        wrapped(kind, version, what)
+        for kind in (DF, VXLAN6)
+        for what in WORDS
+        for version in (4, 6)
+    ),
+    *(wrapped(kind, version, "echo", local=True) for kind in (DF, VXLAN6) for version in (4, 6)),
     Scenario(
         "vxlan-v6-udp-learned",
         "IPv6 datagrams after one that taught the router a path MTU of 1300",
@@ -111,12 +120,12 @@ SCENARIOS = (
         ),
     ),
     *(
-        _bridged(kind, version, what)
+        turned(kind, version, what)
         for kind in (VXLAN, VXLAN6)
         for what in ("udp", "echo")
         for version in (4, 6)
     ),
-    *(_bridged(VXLAN, version, "tcp") for version in (4, 6)),
+    *(turned(VXLAN, version, "tcp") for version in (4, 6)),
     Scenario(
         "vxlan-df-bridge-v6-below-minimum",
         "IPv6 datagrams bridged to a tunnel that takes less than 1280 octets",
