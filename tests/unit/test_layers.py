@@ -15,7 +15,7 @@ FLOORS = (
     ("events", "kernel"),
     ("vm", "jsonl"),
     ("tunnels", "pmtu", "diagnosis"),
-    ("tracing",),
+    ("tracing", "probing"),
     ("session", "lab"),
     ("report", "export", "metrics", "pytest_plugin"),
     ("cli",),
