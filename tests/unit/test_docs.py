@@ -11,7 +11,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from pmtutrace import errors, jsonl, layout
+from pmtutrace import errors, jsonl, layout, probing
 from pmtutrace.cli import trace as trace_verb
 from pmtutrace.cli.verbs import VERBS, cli
 from pmtutrace.events import Drop, Flow, IcmpLost, Outer, TunnelChange, TunnelRef
@@ -20,6 +20,13 @@ from pmtutrace.kernel.loader import Attached
 from pmtutrace.lab import Expected, Topology, Traffic
 from pmtutrace.lab.run import Result
 from pmtutrace.lab.scenarios import ALL
+from pmtutrace.probing import Result as ProbeResult
+from pmtutrace.probing import datagram, flights, search, verdict
+from pmtutrace.probing.belief import Belief
+from pmtutrace.probing.datagram import Datagrams
+from pmtutrace.probing.echo import Echo
+from pmtutrace.probing.verdict import News, Under, judge
+from pmtutrace.probing.verdict import Path as ProbedPath
 from pmtutrace.tracing.filters import Filter
 from pmtutrace.tracing.summary import summarize
 
@@ -151,7 +158,8 @@ class TestEvents:
         for text in re.findall(r"```json\n(.*?)\n```", (DOCS / "events.md").read_text(), re.S):
             line = json.loads(text)
             title = line.get("type", "lab run")
-            optional = {f for f in fields(title) if f.partition(".")[0] in ("tunnel", "outer")}
+            nullable = ("tunnel", "outer", "told")
+            optional = {f for f in fields(title) if f.partition(".")[0] in nullable}
             paths = set(flat(line, ("verdicts", "causes", "kernel", "also")))
             assert set(fields(title)) - optional <= paths <= set(fields(title))
             shown.append(title)
@@ -207,6 +215,31 @@ class TestEvents:
         assert lines
         for line in lines:
             assert list(line) == fields("vm list")
+
+
+class TestProbe:
+    PAGE = DOCS / "probe.md"
+
+    def test_a_line_has_the_fields_of_its_table_in_order(self):
+        belief = Belief("gre1", 7, 1476, 1476)
+        under = Under("gre1", "192.0.2.2", 24, 1500, belief)
+        path = ProbedPath(4, 528, 528, False, News(None, 528), belief, belief, 529, under)
+        result = ProbeResult("a", "192.0.2.1", judge(path), path, "icmp", 0.01, 7, 0.2, under, 0)
+        assert flat(result.json()) == fields("probe")
+
+    def test_verdicts(self):
+        assert first_codes(table(self.PAGE, "Verdicts")) == list(probing.VERDICTS)
+
+    def test_transports(self):
+        assert first_codes(table(self.PAGE, "Transports"))[:1] == [Echo.name]
+        assert Datagrams.name in first_codes(table(self.PAGE, "Transports"))
+
+    def test_numbers(self):
+        prose = " ".join(self.PAGE.read_text().split())
+        assert f"from {datagram.PORT} on" in prose
+        assert f"cuts the range by up to {search.FLIGHT + 1}" in prose
+        assert (search.TRIES, search.MOST_TRIES, flights.SHORTEST_WAIT_S) == (3, 12, 0.1)
+        assert (datagram.BURST, verdict.NARROWEST) == (6, {4: 576, 6: 1280})
 
 
 class TestDoctor:

@@ -14,6 +14,7 @@ from pmtutrace.cli import streams
 # imported only when used: `trace` must be ready in a fraction of a second.
 VERBS = {
     "trace": ("pmtutrace.cli.trace", "Show oversize packets as they are dropped (the default)."),
+    "probe": ("pmtutrace.cli.probe", "Check the path MTU to destinations, actively."),
     "doctor": ("pmtutrace.cli.doctor", "Say what works on this kernel, what is blind, what to do."),
     "demo": ("pmtutrace.cli.demo", "Build a lab, let packets vanish, trace and explain it."),
     "lab": ("pmtutrace.cli.lab", "List or run the scenarios, one by one."),
@@ -71,8 +72,8 @@ class Verbs(click.Group):
 @click.command(
     cls=Verbs,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 --fail-on matched, 4 lost data under "
-    "--strict, 77 this kernel cannot.",
+    epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 --fail-on matched or a path is not fine, "
+    "4 lost data under --strict, 77 this kernel cannot.",
 )
 @click.version_option(__version__, message="%(prog)s %(version)s")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
