@@ -305,8 +305,10 @@ static __always_inline int parse_flow(struct packet *p, struct upper *up,
 			break;
 		parse_ports(p, key, up);
 		type = skip_tunnel(p, layer ? 0 : key, up, &at);
-		if (type != ETH_P_IP && type != ETH_P_IPV6)
+		if (type != ETH_P_IP && type != ETH_P_IPV6) {
+			type = 0; /* no IP in it: this is the innermost header */
 			break;
+		}
 		p->at = at;
 		forget();
 	}
