@@ -105,7 +105,52 @@ class TunnelChange:
     mtu: int | None
 
 
-Event = Drop | IcmpLost | TunnelChange
+@dataclass(frozen=True, slots=True)
+class InnerMtu:
+    """A tunnel whose far end a path MTU is about, and what that leaves for the packets inside.
+
+    ``mtu`` is None where the tunnel's overhead is not known.
+    """
+
+    name: str
+    type: str
+    mtu: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PathMtuChange:
+    """A path MTU exception changed; ``change`` is one of :data:`CHANGES`.
+
+    ``old`` is None where it was not there, ``new`` where it is no more. ``expires`` is in seconds
+    from ``ts`` on: what is left, or was left when it went; None for never. ``via`` says what the
+    kernel learned it from: ``icmp``, ``tunnel`` or ``unknown``. ``saddr`` is None but where IPv6
+    routes depend on the source, ``gateway`` is None on the link itself, ``table`` is 0 where it is
+    not known.
+    """
+
+    ts: int
+    netns: int
+    change: str
+    family: int
+    daddr: str
+    saddr: str | None
+    dev: str
+    ifindex: int
+    gateway: str | None
+    table: int
+    old: int | None
+    new: int | None
+    locked: bool
+    expires: float | None
+    via: str = "unknown"
+    tunnels: tuple[InnerMtu, ...] = ()
+
+
+# What can be said of an exception, and of one that is no more.
+CHANGES = ("created", "lowered", "raised", "locked", "unlocked", "refreshed")
+ENDS = ("expired", "flushed", "removed", "evicted", "gone")
+
+Event = Drop | IcmpLost | TunnelChange | PathMtuChange
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from pmtutrace.events import Drop, IcmpLost, TunnelChange
+from pmtutrace.events import Drop, IcmpLost, PathMtuChange, TunnelChange
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-    from pmtutrace.events import Event, Flow, Outer, TunnelRef
+    from pmtutrace.events import Event, Flow, InnerMtu, Outer, TunnelRef
 
 SCHEMA = 1
 
@@ -36,6 +36,11 @@ def timestamp(ns: int) -> str:
     """Return nanoseconds since the Unix epoch as ISO 8601 in UTC with microseconds."""
     moment = datetime.fromtimestamp(ns // 1_000_000_000, UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{ns % 1_000_000_000 // 1000:06d}Z"
+
+
+def seconds(value: float | None) -> float | None:
+    """Return seconds as exact as the kernel tells when a route expires."""
+    return None if value is None else round(value, 2)
 
 
 def protocol(number: int) -> str | int:
@@ -64,8 +69,32 @@ def _tunnel(value: TunnelRef | None) -> dict[str, Any] | None:
     return None if value is None else {"name": value.name, "type": value.type}
 
 
-def _head(kind: str, ts: int, netns: str | int | None) -> dict[str, Any]:
+def inner(tunnels: Iterable[InnerMtu]) -> list[dict[str, Any]]:
+    """Return tunnels and what a path MTU leaves inside them."""
+    return [{"name": one.name, "type": one.type, "mtu": one.mtu} for one in tunnels]
+
+
+def head(kind: str, ts: int, netns: str | int | None) -> dict[str, Any]:
+    """Return the members that every line begins with."""
     return {"type": kind, "ts": timestamp(ts), "schema": SCHEMA, "netns": netns}
+
+
+def _path(value: PathMtuChange) -> dict[str, Any]:
+    return {
+        "change": value.change,
+        "family": value.family,
+        "daddr": value.daddr,
+        "saddr": value.saddr,
+        "dev": value.dev or None,
+        "gateway": value.gateway,
+        "table": value.table or None,
+        "old": value.old,
+        "new": value.new,
+        "locked": value.locked,
+        "expires": seconds(value.expires),
+        "via": value.via,
+        "tunnels": inner(value.tunnels),
+    }
 
 
 def event(value: Event, names: Mapping[int, str]) -> dict[str, Any]:
@@ -78,7 +107,7 @@ def event(value: Event, names: Mapping[int, str]) -> dict[str, Any]:
     netns = names.get(value.netns, value.netns)
     match value:
         case Drop():
-            return _head("drop", value.ts, netns) | {
+            return head("drop", value.ts, netns) | {
                 "site": value.site,
                 "location": value.location,
                 "reason": value.reason,
@@ -97,7 +126,7 @@ def event(value: Event, names: Mapping[int, str]) -> dict[str, Any]:
                 "count": value.count,
             }
         case IcmpLost():
-            return _head("icmp_lost", value.ts, netns) | {
+            return head("icmp_lost", value.ts, netns) | {
                 "site": value.site,
                 "location": value.location,
                 "reason": value.reason,
@@ -107,9 +136,11 @@ def event(value: Event, names: Mapping[int, str]) -> dict[str, Any]:
                 "quoted": flow(value.flow),
             }
         case TunnelChange():
-            return _head("tunnel", value.ts, netns) | {
+            return head("tunnel", value.ts, netns) | {
                 "change": value.what,
                 "name": value.name,
                 "kind": value.type,
                 "mtu": value.mtu,
             }
+        case PathMtuChange():
+            return head("pmtu", value.ts, netns) | _path(value)

@@ -13,7 +13,16 @@ import pytest
 
 from pmtutrace import jsonl
 from pmtutrace.cli import text
-from pmtutrace.events import Drop, Flow, IcmpLost, Outer, TunnelChange, TunnelRef
+from pmtutrace.events import (
+    Drop,
+    Flow,
+    IcmpLost,
+    InnerMtu,
+    Outer,
+    PathMtuChange,
+    TunnelChange,
+    TunnelRef,
+)
 
 HERE = Path(__file__).parent
 NAMES = {
@@ -56,6 +65,23 @@ SIX = dataclasses.replace(
     flow=Flow("2001:db8:1::1", "2001:db8:2::1", 6, 443, 50000),
     df=False,
     count=17,
+)
+LOWERED = PathMtuChange(
+    ts=TS,
+    netns=4026532001,
+    change="lowered",
+    family=4,
+    daddr="10.0.2.2",
+    saddr=None,
+    dev="eth1",
+    ifindex=3,
+    gateway="10.0.1.254",
+    table=254,
+    old=1500,
+    new=1400,
+    locked=False,
+    expires=599.994,
+    tunnels=(InnerMtu("gre1", "gre", 1376), InnerMtu("vx0", "vxlan", None)),
 )
 EVENTS = {
     "forwarded": FORWARDED,
@@ -122,6 +148,27 @@ EVENTS = {
     "a tunnel appears": TunnelChange(TS, 4026532001, "appeared", "gre1", "gre", 1476),
     "a tunnel with a hostile name goes": TunnelChange(
         TS, 4026532001, "gone", "\x1b[1m\n", "vxlan", None
+    ),
+    "a path MTU falls": LOWERED,
+    "a path MTU falls to the least, and the kernel said why": dataclasses.replace(
+        LOWERED, new=552, locked=True, via="icmp", tunnels=()
+    ),
+    "a path MTU is locked": dataclasses.replace(
+        LOWERED, change="locked", old=1400, locked=True, tunnels=()
+    ),
+    "a path MTU of IPv6 is learned, on the link": dataclasses.replace(
+        LOWERED,
+        change="created",
+        family=6,
+        daddr="2001:db8:2::1",
+        saddr="2001:db8:1::1",
+        gateway=None,
+        table=100,
+        old=None,
+        tunnels=(InnerMtu("\x1b[1m\n", "gre", 1380),),
+    ),
+    "a path MTU is forgotten": dataclasses.replace(
+        LOWERED, change="expired", new=None, expires=0.0, tunnels=(InnerMtu("gre1", "gre", None),)
     ),
 }
 TOTALS = {

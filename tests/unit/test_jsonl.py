@@ -88,3 +88,8 @@ def test_a_drop_has_what_is_documented():
     }
     tunnel = next(line for line in lines if line["type"] == "tunnel")
     assert set(tunnel) == {*("type", "ts", "schema", "netns", "change", "name", "kind", "mtu")}
+    path = next(line for line in lines if line["type"] == "pmtu")
+    assert set(path) == {
+        *("type", "ts", "schema", "netns", "change", "family", "daddr", "saddr", "dev", "gateway"),
+        *("table", "old", "new", "locked", "expires", "via", "tunnels"),
+    }

@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from pmtutrace.events import Drop, IcmpLost, TunnelChange
+from pmtutrace.events import ENDS, Drop, IcmpLost, PathMtuChange, TunnelChange
 from pmtutrace.jsonl import protocol
 from pmtutrace.printable import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-    from pmtutrace.events import Event, Flow
+    from pmtutrace.events import Event, Flow, InnerMtu
 
 HEADER = f"{'TIME':15} {'NETNS':10} {'DEV':8} {'LEN':>5} {'MTU':>5} {'VERDICT':10} FLOW, SITE"
 
@@ -53,6 +53,28 @@ def line(event: Event, names: Mapping[int, str]) -> str:
             name = printable(event.name)
             cut = f"{clock(event.ts)} {netns:10} {name:8} {'':5} {mtu:>5} {'tunnel':10}"
             return f"{cut} {event.type} {event.what}"
+        case PathMtuChange():
+            mtu = "" if event.new is None else event.new
+            cut = f"{clock(event.ts)} {netns:10} {event.dev:8} {'':5} {mtu:>5} {'pmtu':10}"
+            return f"{cut} {_path(event)}"
+
+
+def _path(event: PathMtuChange) -> str:
+    """Return what became of an exception, and what that means for tunnels."""
+    gateway = f" via {event.gateway}" if event.gateway else ""
+    was = f", was {event.old}" if event.change in ("lowered", "raised", *ENDS) else ""
+    lock = ", locked" if event.locked and event.change != "locked" else ""
+    told = "" if event.via == "unknown" else f", by {event.via}"
+    return f"{event.daddr}{gateway} {event.change}{was}{lock}{told}{inner(event.tunnels)}"
+
+
+def inner(tunnels: Iterable[InnerMtu]) -> str:
+    """Return the tunnels whose far end is meant, with what fits inside where that is known."""
+    parts = [
+        f" {printable(one.name)}" + (f" {one.mtu}" if one.mtu is not None else "")
+        for one in tunnels
+    ]
+    return ";" + ",".join(parts) if parts else ""
 
 
 def _drop(event: Drop, netns: str) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pmtutrace.errors import UsageError
-from pmtutrace.events import CounterKey, Drop, IcmpLost, TunnelChange
+from pmtutrace.events import CounterKey, Drop, IcmpLost, PathMtuChange, TunnelChange
 from pmtutrace.printable import printable
 
 if TYPE_CHECKING:
@@ -95,6 +95,8 @@ class Filter:
                 name = printable(event.name)
                 named = self.tunnel in (None, name) and self._device(name)
                 return named and not (self.sites or self.verdicts)
+            case PathMtuChange():
+                return not (self.sites or self.verdicts) and self._path(event)
 
     def counts(self, key: CounterKey) -> bool:
         """Say whether a counter belongs to what is shown."""
@@ -113,6 +115,14 @@ class Filter:
     def _tunnel(self, tunnel: TunnelRef | None) -> bool:
         return self.tunnel is None or (tunnel is not None and tunnel.name == self.tunnel)
 
+    def _path(self, event: PathMtuChange) -> bool:
+        return (
+            self._device(event.dev)
+            and self.family in (None, event.family)
+            and self.tunnel in (None, *(printable(one.name) for one in event.tunnels))
+            and (not self.hosts or self._among_hosts(event.daddr))
+        )
+
     def _rest(self, family: int, site: str, verdict: str, flow: Flow) -> bool:
         return (
             self.family in (None, family)
@@ -122,7 +132,7 @@ class Filter:
         )
 
     def _host(self, flow: Flow) -> bool:
-        if not flow.saddr:
-            return False
-        ends = (ipaddress.ip_address(flow.saddr), ipaddress.ip_address(flow.daddr))
-        return any(end in net for net in self.hosts for end in ends)
+        return bool(flow.saddr) and self._among_hosts(flow.saddr, flow.daddr)
+
+    def _among_hosts(self, *ends: str) -> bool:
+        return any(ipaddress.ip_address(end) in net for net in self.hosts for end in ends)

@@ -18,7 +18,7 @@ from pyroute2.netlink import nla
 from pyroute2.netlink.exceptions import NetlinkDumpInterrupted
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
-from pmtutrace.errors import UsageError
+from pmtutrace.errors import PmtutraceError
 from pmtutrace.kernel import netns
 from pmtutrace.tunnels import kinds
 
@@ -123,14 +123,14 @@ def links(inum: int) -> Iterator[Tunnel]:
 def dump(paths: list[str]) -> list[Tunnel]:
     """Return the tunnels of the namespaces at these paths, of all where there are none.
 
-    A namespace that vanishes while it is read has no tunnels.
+    A namespace that vanishes while it is read, or that is not ours to enter, has no tunnels.
     """
     found: list[Tunnel] = []
     for path in paths or [space.path for space in netns.all_namespaces()]:
         try:
             with netns.entered(path) as inum:
                 found.extend(links(inum))
-        except UsageError:
+        except PmtutraceError:
             continue
     return found
 

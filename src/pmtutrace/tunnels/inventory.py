@@ -20,7 +20,7 @@ from pmtutrace.tunnels.tunnel import Tunnel
 from pmtutrace.tunnels.watch import Watch
 
 if TYPE_CHECKING:
-    from pmtutrace.events import TunnelChange
+    from pmtutrace.events import InnerMtu, TunnelChange
 
 DUMP_EVERY_S = 1.0  # a dump costs 0.3 s of one core
 CHANGES_KEPT = 65536
@@ -79,6 +79,12 @@ class Inventory:
     ) -> Tunnel | None:
         """Return the tunnel that an outer packet belongs to; see :meth:`.Table.by_outer`."""
         return self._table.by_outer(netns, saddr, daddr, proto, key_or_vni, dport)
+
+    def inside(
+        self, netns: int, address: str, ifindex: int, mtu: int | None
+    ) -> tuple[InnerMtu, ...]:
+        """Return the tunnels to a far end and their inner MTU; see :meth:`.Table.inside`."""
+        return self._table.inside(netns, address, ifindex, mtu)
 
     def changes(self) -> list[TunnelChange]:
         """Return what changed since last asked; the tunnels found at the start are no change."""

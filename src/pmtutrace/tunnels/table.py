@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from pmtutrace.events import TunnelChange
+from pmtutrace.events import InnerMtu, TunnelChange
 from pmtutrace.tunnels.tunnel import Tunnel
 
 if TYPE_CHECKING:
@@ -52,6 +52,27 @@ class Table:
             if best:
                 return best
         return None
+
+    def inside(
+        self, netns: int, address: str, ifindex: int, mtu: int | None
+    ) -> tuple[InnerMtu, ...]:
+        """Return the tunnels to a far end, and the MTU that one outside leaves inside.
+
+        Args:
+            netns: inode of the namespace of the tunnels' devices.
+            address: of the far end, as text.
+            ifindex: the device that the way to it leaves by.
+            mtu: that of the path to it; None leaves all open.
+        """
+        return tuple(
+            InnerMtu(
+                item.name,
+                item.type,
+                None if mtu is None or item.overhead is None else mtu - item.overhead,
+            )
+            for item in self._by_netns.get(netns, ())
+            if item.remote == address and not item.gone and item.link in (None, ifindex)
+        )
 
     def after(self, tunnels: Iterable[Tunnel], ts: int) -> tuple[Table, list[TunnelChange]]:
         """Return the table that a new dump makes of this one, and what changed.

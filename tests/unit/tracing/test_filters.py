@@ -5,7 +5,17 @@ import dataclasses
 import pytest
 
 from pmtutrace.errors import UsageError
-from pmtutrace.events import CounterKey, Drop, Flow, IcmpLost, Outer, TunnelChange, TunnelRef
+from pmtutrace.events import (
+    CounterKey,
+    Drop,
+    Flow,
+    IcmpLost,
+    InnerMtu,
+    Outer,
+    PathMtuChange,
+    TunnelChange,
+    TunnelRef,
+)
 from pmtutrace.tracing.filters import Filter, network
 
 FLOW = Flow("10.77.1.1", "10.77.2.1", 17, 2323, 9)
@@ -51,6 +61,23 @@ LOST = IcmpLost(
     0, 1, 0, "nf_hook_slow", "nf_hook_slow+0x1", "NETFILTER_DROP", 4, "10.77.1.1", 1400, FLOW
 )
 GONE = TunnelChange(0, 1, "gone", "vx0", "vxlan", None)
+LOWERED = PathMtuChange(
+    ts=0,
+    netns=1,
+    change="lowered",
+    family=4,
+    daddr="10.77.2.1",
+    saddr=None,
+    dev="eth0",
+    ifindex=7,
+    gateway=None,
+    table=254,
+    old=1500,
+    new=1400,
+    locked=False,
+    expires=600.0,
+    tunnels=(InnerMtu("vx0", "vxlan", 1350),),
+)
 
 
 def key_of(event):
@@ -129,6 +156,27 @@ def test_what_is_no_drop(options, lost, gone):
     chosen = Filter(**options)
     assert chosen.matches(LOST) == lost
     assert chosen.matches(GONE) == gone
+
+
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        ({}, True),
+        ({"verdicts": frozenset({"told"})}, False),
+        ({"sites": frozenset({"ip_forward"})}, False),
+        ({"interface": "eth0"}, True),
+        ({"interface": "vx0"}, False),
+        ({"tunnel": "vx0"}, True),
+        ({"tunnel": "vx1"}, False),
+        ({"netns": {2}}, False),
+        ({"family": 4}, True),
+        ({"family": 6}, False),
+        ({"hosts": (network("10.77.2.0/24"),)}, True),
+        ({"hosts": (network("10.77.1.0/24"),)}, False),
+    ],
+)
+def test_path_mtus(options, shown):
+    assert Filter(**options).matches(LOWERED) == shown
 
 
 def test_hostile_names_are_compared_as_they_are_shown():

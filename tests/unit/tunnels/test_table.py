@@ -2,6 +2,7 @@
 
 import pytest
 
+from pmtutrace.events import InnerMtu
 from pmtutrace.tunnels import table
 from pmtutrace.tunnels.table import Table
 from pmtutrace.tunnels.tunnel import Tunnel
@@ -30,6 +31,23 @@ OVER6 = tunnel(12, "vx12", "vxlan", "2001:db8::1", "2001:db8::2", key=7, port=VX
 ALL = Table(
     [GRE1, KEYED, ANYWHERE, FALLBACK, IP4, SIT, VXLAN, VXLAN8, FLOODING, EXTERNAL, FOU, OVER6]
 )
+
+
+def test_tunnels_to_a_far_end_and_what_fits_inside():
+    ends = ("192.0.2.1", "192.0.2.2")
+    gre = tunnel(1, "gre1", "gre", *ends, overhead=24, link=2)
+    vxlan = tunnel(2, "vx7", "vxlan", *ends, key=7, port=VXLAN_PORT, overhead=50)
+    other = tunnel(3, "gre3", "gre", "192.0.2.1", "192.0.2.3", overhead=24)
+    unknown = tunnel(4, "gre4", "gre", *ends)
+    found, _ = Table([gre, vxlan, other, unknown]).after([gre, vxlan, other], 0)
+    assert found.inside(NETNS, "192.0.2.2", 2, 1400) == (
+        InnerMtu("gre1", "gre", 1376),
+        InnerMtu("vx7", "vxlan", 1350),
+    )
+    assert found.inside(NETNS, "192.0.2.2", 5, 1400) == (InnerMtu("vx7", "vxlan", 1350),)
+    assert found.inside(NETNS, "192.0.2.3", 5, None) == (InnerMtu("gre3", "gre", None),)
+    assert found.inside(NETNS + 1, "192.0.2.2", 2, 1400) == ()
+    assert Table([unknown]).inside(NETNS, "192.0.2.2", 2, 1400) == (InnerMtu("gre4", "gre", None),)
 
 
 @pytest.mark.parametrize(

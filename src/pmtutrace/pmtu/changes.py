@@ -1,0 +1,203 @@
+"""What must have happened between one dump of path MTU exceptions and the next.
+
+Pure: time comes with the data. Times are nanoseconds since 1970 unless they say otherwise.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pmtutrace.events import PathMtuChange
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pmtutrace.pmtu.exceptions import Key, PathMtu
+
+NSEC = 1_000_000_000
+# A dump tells what is left in hundredths of a second, of an expiry that is a whole tick; reading
+# the clock and the dump are not one moment.
+TOLERANCE = 50_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Dump:
+    """All exceptions of one namespace at one moment.
+
+    ``ts`` is when its reading began, ``done`` when it ended; ``expires`` of the exceptions counts
+    from ``ts``. ``monotonic`` is CLOCK_MONOTONIC at ``ts``: the time of day may be set, and a
+    machine may sleep, but an exception lives by ticks. ``families`` are those that were read.
+    ``lifetimes`` are the seconds that the kernel gives a new exception, by family, where known.
+    ``devices`` are names by index. ``rerouted`` are the families whose routes, nexthops, addresses
+    or links may have changed since the dump before.
+    """
+
+    netns: int
+    ts: int
+    done: int
+    monotonic: int
+    exceptions: tuple[PathMtu, ...]
+    families: frozenset[int] = frozenset((4, 6))
+    lifetimes: Mapping[int, float] = field(default_factory=dict)
+    devices: Mapping[int, str] = field(default_factory=dict)
+    rerouted: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """An exception as last heard of. ``deadline`` is when it expires; None for never.
+
+    ``shown`` says that a dump had it: one that only the kernel's news told of may not be missed.
+    """
+
+    item: PathMtu
+    deadline: int | None
+    dev: str
+    shown: bool = True
+
+    @property
+    def leg(self) -> tuple[int, int, str | None]:
+        """Return what says by which nexthop of which table."""
+        return self.item.table, self.item.ifindex, self.item.gateway
+
+    def over(self, ts: int) -> bool:
+        """Say if it has expired by then."""
+        return self.deadline is not None and self.deadline <= ts
+
+
+class Changes:
+    """Collects the changes that lead to one dump."""
+
+    def __init__(self, dump: Dump, since: int, via: str = "unknown") -> None:
+        self._dump = dump
+        self._since = since
+        self._via = via
+        self._found: list[PathMtuChange] = []
+
+    def in_order(self) -> list[PathMtuChange]:
+        """Return all, by time."""
+        return sorted(self._found, key=lambda change: change.ts)
+
+    def created(self, known: Known) -> None:
+        """Note an exception that was not there."""
+        self._add("created", known, self._set(known), old=None)
+
+    def met(self, old: Known, new: Known) -> Known:
+        """Note what became of an exception that was there; return it as it is known now."""
+        anew = not untouched(old, new)
+        ts = self._set(new) if anew else self._dump.ts
+        if anew and old.over(ts):
+            self.ended("expired", old, old.deadline)
+            self.created(new)
+        elif old.item.mtu != new.item.mtu:
+            word = "lowered" if new.item.mtu < old.item.mtu else "raised"
+            self._add(word, new, ts, old=old.item.mtu)
+        elif old.item.locked != new.item.locked:
+            word = "locked" if new.item.locked else "unlocked"
+            self._add(word, new, ts, old=old.item.mtu)
+        elif anew:
+            self._add("refreshed", new, ts, old=old.item.mtu)
+        # The first reading of a deadline is as good as any; none may creep away from it.
+        return new if anew else dataclasses.replace(new, deadline=old.deadline or new.deadline)
+
+    def vanished(self, gone: list[Known], stayed: list[Known], anew: list[Known]) -> set[Key]:
+        """Note why exceptions of one family are no more; return the keys of those.
+
+        What no dump has shown yet and is not due is still there, for all that can be known, unless
+        all is flushed.
+
+        Args:
+            gone: those that were there and are not.
+            stayed: those that are there and were not set again.
+            anew: those that are there and were set since the dump before.
+        """
+        due = [known for known in gone if known.over(self._dump.done + TOLERANCE)]
+        rest = [known for known in gone if known not in due]
+        flush = not stayed and any(known.shown for known in rest)
+        rest = [known for known in rest if known.shown or flush]
+        legs = {known.leg for known in stayed}
+        # After a flush, all that is there is younger than that.
+        ts = min([self._dump.ts, *(self._set(known) for known in anew if flush)])
+        for known in due:
+            self.ended("expired", known, known.deadline)
+        for known in rest:
+            self.ended(self._why(known, legs, flush=flush), known, ts)
+        return {known.item.key for known in (*due, *rest)}
+
+    def _why(self, known: Known, legs: set[tuple[int, int, str | None]], *, flush: bool) -> str:
+        """Return why an exception went before its time, as far as a dump can tell.
+
+        Args:
+            known: the exception.
+            legs: nexthops that still have exceptions as old as this one.
+            flush: there are no exceptions left that are as old as this one.
+        """
+        if known.item.family not in self._dump.rerouted:
+            if flush:
+                return "flushed"
+            # One by one, IPv4 only throws out the oldest of a full bucket; of IPv6, anybody may.
+            return "evicted" if known.item.family == 4 else "gone"
+        return "removed" if not flush and known.leg not in legs else "gone"
+
+    def ended(self, word: str, known: Known, ts: int | None) -> None:
+        """Note that an exception is no more."""
+        when = self._dump.ts if ts is None else min(ts, self._dump.done)
+        left = None if known.deadline is None else max(0, known.deadline - when) / NSEC
+        self._append(word, known, when, old=known.item.mtu, new=None, expires=left)
+
+    def _set(self, known: Known) -> int:
+        """Return when an exception was set last: its end tells, where its lifetime is known."""
+        lifetime = self._dump.lifetimes.get(known.item.family)
+        if known.deadline is None or lifetime is None:
+            return self._dump.ts
+        set_at = known.deadline - round(lifetime * NSEC)
+        return max(self._since, min(set_at, self._dump.done))
+
+    def _add(self, word: str, known: Known, ts: int, old: int | None) -> None:
+        left = None if known.deadline is None else max(0, known.deadline - ts) / NSEC
+        self._append(word, known, ts, old=old, new=known.item.mtu, expires=left)
+
+    def _append(
+        self,
+        word: str,
+        known: Known,
+        ts: int,
+        *,
+        old: int | None,
+        new: int | None,
+        expires: float | None,
+    ) -> None:
+        item = known.item
+        self._found.append(
+            PathMtuChange(
+                ts=ts,
+                netns=self._dump.netns,
+                change=word,
+                family=item.family,
+                daddr=item.daddr,
+                saddr=item.saddr,
+                dev=known.dev,
+                ifindex=item.ifindex,
+                gateway=item.gateway,
+                table=item.table,
+                old=old,
+                new=new,
+                locked=item.locked,
+                expires=expires,
+                via=self._via,
+            )
+        )
+
+
+def deadline(item: PathMtu, ts: int) -> int | None:
+    """Return when an exception expires that was read or set then; None for never."""
+    return None if item.expires is None else ts + round(item.expires * NSEC)
+
+
+def untouched(old: Known, new: Known) -> bool:
+    """Say if the kernel has not set an exception again, as far as its deadline tells."""
+    if old.deadline is None or new.deadline is None:
+        return True
+    return new.deadline <= old.deadline + TOLERANCE

@@ -1,0 +1,118 @@
+"""A path MTU exception of the kernel, and the netlink messages that tell of it.
+
+A dump of routes (RTM_GETROUTE) that asks for RTM_F_CLONED, under strict checking, is answered with
+exceptions and nothing else, from 5.3 on. An IPv4 one that no packet has met yet has no route
+attached, and the kernel leaves it out.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from dataclasses import dataclass
+
+from pmtutrace.kernel import netlink
+
+RTM_NEWROUTE, RTM_GETROUTE = 24, 26
+RTM_F_CLONED = 0x200
+FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
+# linux/rtnetlink.h: struct rtmsg is family, lengths of destination and source, TOS, table,
+# protocol, scope, type, flags; struct rta_cacheinfo begins with references, last use, expiry.
+ROUTE = struct.Struct("=8BI")
+CACHE = struct.Struct("=IIi")
+NUMBER = struct.Struct("=I")
+DST, SRC, OIF, GATEWAY, METRICS, CACHEINFO, TABLE, VIA = 1, 2, 4, 5, 8, 12, 15, 18  # RTA_*
+LOCK, MTU = 1, 2  # RTAX_*
+USER_HZ = 100  # what the kernel tells times in, on every architecture that has BPF
+
+Key = tuple[int, str, str | None, int, str | None, int]
+
+
+@dataclass(frozen=True, slots=True)
+class PathMtu:
+    """What the kernel has learned of the path to one destination by one nexthop.
+
+    ``family`` is 4 or 6. ``saddr`` is None but where IPv6 routes depend on the source. ``gateway``
+    is None on the link itself. ``table`` is the number of the routing table, 0 where it is not
+    known. ``mtu`` is in octets; of a ``locked`` one the kernel takes no news until it expires, and
+    tunnels stop setting DF. ``expires`` is in seconds from the reading on; None for never.
+    """
+
+    family: int
+    daddr: str
+    saddr: str | None
+    ifindex: int
+    gateway: str | None
+    table: int
+    mtu: int
+    locked: bool
+    expires: float | None
+
+    @property
+    def key(self) -> Key:
+        """Return what stays the same while the exception lives."""
+        return self.family, self.daddr, self.saddr, self.ifindex, self.gateway, self.table
+
+
+def request(family: int, sequence: int) -> bytes:
+    """Return the request for all exceptions of IP version 4 or 6."""
+    body = ROUTE.pack(FAMILIES[family], 0, 0, 0, 0, 0, 0, 0, RTM_F_CLONED)
+    flags = netlink.REQUEST | netlink.DUMP
+    length = netlink.HEADER.size + len(body)
+    return netlink.HEADER.pack(length, RTM_GETROUTE, flags, sequence, 0) + body
+
+
+def exception(payload: bytes) -> PathMtu | None:
+    """Read the body of an RTM_NEWROUTE message; None where it is no path MTU exception.
+
+    Raises:
+        OSError: EBADMSG, it ends too early or its parts do not fit together.
+    """
+    try:
+        return _exception(payload)
+    except (struct.error, ValueError) as error:
+        raise OSError(errno.EBADMSG, f"netlink: {os.strerror(errno.EBADMSG)}") from error
+
+
+def _exception(payload: bytes) -> PathMtu | None:
+    family, _, _, _, table, *_, flags = ROUTE.unpack_from(payload)
+    version = next((v for v, number in FAMILIES.items() if number == family), None)
+    if version is None or not flags & RTM_F_CLONED:
+        return None
+    told = netlink.attributes(payload[ROUTE.size :])
+    metrics = netlink.attributes(told.get(METRICS, b""))
+    if DST not in told or MTU not in metrics:
+        return None  # a redirect
+    left = CACHE.unpack_from(told[CACHEINFO])[2] if CACHEINFO in told else 0
+    # IPv4: every one that has an MTU expires, so 0 is the last hundredth of a second.
+    expires = left / USER_HZ if left or version == 4 else None
+    return PathMtu(
+        family=version,
+        daddr=socket.inet_ntop(family, told[DST]),
+        saddr=socket.inet_ntop(family, told[SRC]) if SRC in told else None,
+        ifindex=_number(told.get(OIF)),
+        gateway=_gateway(family, told),
+        table=_number(told.get(TABLE)) or table,
+        mtu=_number(metrics[MTU]),
+        locked=bool(_number(metrics.get(LOCK)) & 1 << MTU),
+        expires=expires,
+    )
+
+
+def _gateway(family: int, told: dict[int, bytes]) -> str | None:
+    if GATEWAY in told:
+        return socket.inet_ntop(family, told[GATEWAY])
+    if VIA not in told:
+        return None
+    # struct rtvia: the gateway of an IPv4 route may be an IPv6 address (5.2, d15662682db2).
+    (other,) = struct.unpack_from("=H", told[VIA])
+    if other not in FAMILIES.values():
+        return None
+    return socket.inet_ntop(other, told[VIA][2:])
+
+
+def _number(value: bytes | None) -> int:
+    number: int = NUMBER.unpack_from(value)[0] if value is not None else 0
+    return number

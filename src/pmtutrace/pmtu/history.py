@@ -1,0 +1,143 @@
+"""How path MTU exceptions change, told from dumps and, where there are any, from the kernel's news.
+
+A dump shows what is there at one moment. That an exception expired or was flushed makes no news at
+all, and shows only in its absence from the next dump; but an exception carries its own end, and so
+its own beginning, to a hundredth of a second. What is found out late is told with the time at which
+it happened.
+
+Pure: time comes with the data. Times are nanoseconds since 1970 unless they say otherwise.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from pmtutrace.pmtu.changes import Changes, Dump, Known, deadline, untouched
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pmtutrace.events import PathMtuChange
+    from pmtutrace.pmtu.exceptions import Key, PathMtu
+
+
+class History:
+    """The exceptions of all namespaces. Feed it in order of time, in each namespace."""
+
+    def __init__(self) -> None:
+        self._spaces: dict[int, dict[Key, Known]] = {}
+        self._read: dict[int, int] = {}  # when the last dump of a namespace began
+        self._offset: int | None = None  # time of day at CLOCK_MONOTONIC 0
+
+    def known(self, netns: int) -> list[Known]:
+        """Return what is known to be there in a namespace."""
+        return list(self._spaces.get(netns, {}).values())
+
+    def begin(self, dump: Dump) -> None:
+        """Take what there is when watching begins: nothing has changed."""
+        self._keep_time(dump)
+        self._spaces[dump.netns] = _known(dump)
+        self._read[dump.netns] = dump.ts
+
+    def take(self, dump: Dump) -> list[PathMtuChange]:
+        """Take a new dump of a namespace; return what must have happened, in order of time."""
+        self._keep_time(dump)
+        before = self._spaces.get(dump.netns, {})
+        now = _known(dump)
+        after = Changes(dump, self._read.get(dump.netns, 0))
+        kept = {k: known for k, known in before.items() if k[0] not in dump.families}
+        before = _adopted({k: v for k, v in before.items() if k not in kept}, now)
+        for family in sorted(dump.families):
+            gone = [v for k, v in before.items() if k[0] == family and k not in now]
+            same = [(v, now[k]) for k, v in before.items() if k[0] == family and k in now]
+            stayed = [new for old, new in same if untouched(old, new)]
+            anew = [v for k, v in now.items() if k[0] == family and v not in stayed]
+            ends = after.vanished(gone, stayed, anew)
+            kept |= {v.item.key: v for v in gone if v.item.key not in ends}
+            for old, new in same:
+                now[new.item.key] = after.met(old, new)
+            for known in now.values():
+                if known.item.family == family and known.item.key not in before:
+                    after.created(known)
+        self._spaces[dump.netns] = kept | now
+        self._read[dump.netns] = dump.ts
+        return after.in_order()
+
+    def told(
+        self, netns: int, ts: int, item: PathMtu, *, dev: str, via: str
+    ) -> list[PathMtuChange]:
+        """Take the kernel's word that it has set an exception; return what that changed.
+
+        What expired in that namespace before is told first. The kernel's word has no table: where
+        it would fit several exceptions, the next dump says which one it was.
+
+        Args:
+            netns: inode of the namespace.
+            ts: when it was set.
+            item: what was set; ``expires`` counts from ``ts``.
+            dev: name of the device.
+            via: what the kernel learned it from.
+        """
+        there = self._spaces.setdefault(netns, {})
+        after = Changes(Dump(netns, ts, ts, 0, ()), ts, via)
+        for known in [known for known in there.values() if known.over(ts)]:
+            after.ended("expired", known, known.deadline)
+            del there[known.item.key]
+        fitting = [known for known in there.values() if known.item.key[:5] == item.key[:5]]
+        if len(fitting) > 1:
+            return after.in_order()
+        known = Known(item, deadline(item, ts), dev, shown=False)
+        if fitting:
+            there.pop(fitting[0].item.key)
+            known = dataclasses.replace(
+                known,
+                item=dataclasses.replace(item, table=fitting[0].item.table),
+                shown=fitting[0].shown,
+            )
+            after.met(fitting[0], known)
+        else:
+            after.created(known)
+        there[known.item.key] = known
+        return after.in_order()
+
+    def forget(self, netns: int, ts: int) -> list[PathMtuChange]:
+        """Take that a namespace is gone, and all that was in it."""
+        self._read.pop(netns, None)
+        after = Changes(Dump(netns, ts, ts, 0, ()), ts)
+        for known in self._spaces.pop(netns, {}).values():
+            if known.over(ts):
+                after.ended("expired", known, known.deadline)
+            else:
+                after.ended("removed", known, ts)
+        return after.in_order()
+
+    def _keep_time(self, dump: Dump) -> None:
+        """Move all deadlines along with a time of day that was set, or that passed asleep."""
+        offset = dump.ts - dump.monotonic
+        step = offset - (offset if self._offset is None else self._offset)
+        self._offset = offset
+        if not step:
+            return
+        for there in self._spaces.values():
+            for key, known in there.items():
+                if known.deadline is not None:
+                    there[key] = dataclasses.replace(known, deadline=known.deadline + step)
+
+
+def _known(dump: Dump) -> dict[Key, Known]:
+    return {
+        item.key: Known(item, deadline(item, dump.ts), dump.devices.get(item.ifindex, ""))
+        for item in dump.exceptions
+        if item.family in dump.families
+    }
+
+
+def _adopted(before: dict[Key, Known], now: Iterable[Key]) -> dict[Key, Known]:
+    """Give exceptions of an unknown table the one that a dump shows them in."""
+    tables = {key[:5]: key for key in now if key not in before}
+    out = {}
+    for key, known in before.items():
+        new = tables.get(key[:5], key) if not known.item.table else key
+        out[new] = dataclasses.replace(known, item=dataclasses.replace(known.item, table=new[5]))
+    return out

@@ -1,0 +1,173 @@
+"""Reading all path MTU exceptions of one network namespace, as often as once a second.
+
+A library for netlink would cost the tracer more memory than all else that it does, and a process of
+its own would cost more time than the kernel's whole answer.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pmtutrace.errors import PmtutraceError
+from pmtutrace.kernel import netlink, netns
+from pmtutrace.pmtu import exceptions
+from pmtutrace.pmtu.changes import NSEC, Dump
+from pmtutrace.printable import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pmtutrace.pmtu.exceptions import PathMtu
+
+ATTEMPTS = 5
+SIOCGIFNAME = 0x8910  # linux/sockios.h
+IFREQ = struct.Struct("=16sI20x")  # struct ifreq: name, index
+INIT = "/proc/1/ns/net"
+# What cuts off exceptions, or may. Nexthops have notifications of their own from 5.3 on.
+GROUPS = (
+    netlink.LINK,
+    netlink.IPV4_ADDRESS,
+    netlink.IPV4_ROUTE,
+    netlink.IPV6_ADDRESS,
+    netlink.IPV6_ROUTE,
+    netlink.NEXTHOP,
+)
+OF_A_FAMILY = range(20, 28)  # RTM_NEWADDR to RTM_GETROUTE begin with their address family
+
+
+class Reader:
+    """Reads the namespace that it is made in.
+
+    Two sockets, so that a storm of route changes cannot disturb a dump.
+
+    Args:
+        inum: inode of that namespace.
+        families: what to read, of 4 and 6.
+    """
+
+    def __init__(self, inum: int, families: frozenset[int] = frozenset((4, 6))) -> None:
+        self._inum = inum
+        self._families = families
+        self._sequence = 0
+        self._bell = netlink.opened(GROUPS)
+        self._asked = netlink.opened()
+        self._asked.setsockopt(netlink.SOL_NETLINK, netlink.GET_STRICT_CHECK, 1)
+        self._sysctls = {family: _lifetime_file(family) for family in sorted(families)}
+
+    def close(self) -> None:
+        """Let go of the namespace."""
+        self._bell.close()
+        self._asked.close()
+        for descriptor in self._sysctls.values():
+            if descriptor is not None:
+                os.close(descriptor)
+
+    def read(self) -> Dump:
+        """Read all exceptions.
+
+        Raises:
+            OSError: the kernel refuses, or what it says cannot be understood.
+        """
+        ts, monotonic = time.time_ns(), time.monotonic_ns()
+        found = []
+        for family in sorted(self._families):
+            found += [
+                replace(item, expires=item.expires + (at - monotonic) / NSEC)
+                if item.expires is not None
+                else item
+                for item, at in self._dump(family)
+            ]
+        done = ts + time.monotonic_ns() - monotonic
+        return Dump(
+            self._inum,
+            ts,
+            done,
+            monotonic,
+            tuple(found),
+            self._families,
+            {f: seconds for f in self._families if (seconds := self._lifetime(f)) is not None},
+            {index: self._name(index) for index in {item.ifindex for item in found}},
+            self._rerouted(),
+        )
+
+    def _dump(self, family: int) -> list[tuple[PathMtu, int]]:
+        """Return the exceptions, each with CLOCK_MONOTONIC when it was read."""
+        for _ in range(ATTEMPTS):
+            self._sequence += 1
+            self._asked.send(exceptions.request(family, self._sequence))
+            found, interrupted = [], False
+            for kind, flags, payload, at in self._answer():
+                interrupted |= bool(flags & netlink.INTERRUPTED)
+                if kind == exceptions.RTM_NEWROUTE and (item := exceptions.exception(payload)):
+                    found.append((item, at))
+            if not interrupted:
+                break
+        # A kernel without IPv6 answers for all families that it has.
+        return [(item, at) for item, at in found if item.family == family]
+
+    def _answer(self) -> Iterator[tuple[int, int, bytes, int]]:
+        """Yield what answers the last request, up to its end."""
+        while True:
+            octets, at = self._asked.recv(netlink.RECEIVED_AT_MOST), time.monotonic_ns()
+            for kind, flags, sequence, payload in netlink.messages(octets):
+                if sequence != self._sequence:
+                    continue  # of a dump that failed in the middle
+                if kind in (netlink.ERROR, netlink.DONE):
+                    if code := netlink.outcome(payload):
+                        raise OSError(code, os.strerror(code), "netlink")
+                    return
+                yield kind, flags, payload, at
+
+    def _rerouted(self) -> frozenset[int]:
+        """Return the families whose ways may have changed since last asked."""
+        found: set[int] = set()
+        for octets in netlink.heard(self._bell):
+            if not octets:
+                found.update(self._families)  # it overflowed
+            for kind, _, _, payload in netlink.messages(octets):
+                of_one = kind in OF_A_FAMILY and payload
+                found.update(
+                    family
+                    for family in self._families
+                    if not of_one or payload[0] == exceptions.FAMILIES[family]
+                )
+        return frozenset(found)
+
+    def _lifetime(self, family: int) -> float | None:
+        """Return the seconds that a new exception has, None where they cannot be read."""
+        descriptor = self._sysctls[family]
+        try:
+            return None if descriptor is None else float(os.pread(descriptor, 32, 0))
+        except (OSError, ValueError):
+            return None
+
+    def _name(self, ifindex: int) -> str:
+        """Return the name of a device, empty where it has just gone."""
+        try:
+            answer = fcntl.ioctl(self._asked, SIOCGIFNAME, IFREQ.pack(b"", ifindex))
+        except OSError:
+            return ""
+        name: bytes = IFREQ.unpack(answer)[0]
+        return printable(os.fsdecode(name.partition(b"\0")[0]))
+
+
+def _lifetime_file(family: int) -> int | None:
+    """Open the calling thread's ``mtu_expires``; what is open stays that of this namespace."""
+    path = f"/proc/sys/net/ipv{family}/route/mtu_expires"
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        pass
+    except OSError:
+        return None
+    # Before 5.18 (1de6b15a434c) IPv4 had one for the whole host, seen in the first namespace only.
+    try:
+        with netns.entered(INIT):
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except (OSError, PmtutraceError):
+        return None
