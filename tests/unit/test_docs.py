@@ -12,14 +12,28 @@ import pytest
 from click.testing import CliRunner
 
 from pmtutrace import errors, jsonl, layout, probing
+from pmtutrace.cli import pmtu as pmtu_verb
 from pmtutrace.cli import trace as trace_verb
 from pmtutrace.cli.verbs import VERBS, cli
-from pmtutrace.events import Drop, Flow, IcmpLost, Outer, TunnelChange, TunnelRef
+from pmtutrace.events import (
+    CHANGES,
+    ENDS,
+    Drop,
+    Flow,
+    IcmpLost,
+    InnerMtu,
+    Outer,
+    PathMtuChange,
+    TunnelChange,
+    TunnelRef,
+)
 from pmtutrace.kernel import hooks, sites, sources
 from pmtutrace.kernel.loader import Attached
 from pmtutrace.lab import Expected, Topology, Traffic
 from pmtutrace.lab.run import Result
 from pmtutrace.lab.scenarios import ALL
+from pmtutrace.pmtu.changes import Known
+from pmtutrace.pmtu.exceptions import PathMtu
 from pmtutrace.probing import Result as ProbeResult
 from pmtutrace.probing import datagram, flights, search, verdict
 from pmtutrace.probing.belief import Belief
@@ -126,6 +140,24 @@ def an_event(kind):
         )
     if kind is IcmpLost:
         return IcmpLost(0, 1, 0, "f", "f+0x1", None, 4, "192.0.2.1", 1400, FLOW)
+    if kind is PathMtuChange:
+        return PathMtuChange(
+            ts=0,
+            netns=1,
+            change="created",
+            family=4,
+            daddr="192.0.2.1",
+            saddr=None,
+            dev="eth0",
+            ifindex=2,
+            gateway=None,
+            table=254,
+            old=None,
+            new=1400,
+            locked=False,
+            expires=600.0,
+            tunnels=(InnerMtu("gre1", "gre", 1376),),
+        )
     return TunnelChange(0, 1, "gone", "gre1", "gre", 1476)
 
 
@@ -135,7 +167,7 @@ def a_summary():
 
 
 class TestEvents:
-    @pytest.mark.parametrize("kind", [Drop, IcmpLost, TunnelChange])
+    @pytest.mark.parametrize("kind", [Drop, IcmpLost, TunnelChange, PathMtuChange])
     def test_a_line_has_the_fields_of_its_table_in_order(self, kind):
         line = jsonl.event(an_event(kind), {})
         assert flat(line) == fields(line["type"])
@@ -149,7 +181,7 @@ class TestEvents:
         ]
 
     def test_schema_is_the_number_in_the_tables(self):
-        for title in ("drop", "icmp_lost", "tunnel", "summary"):
+        for title in ("drop", "icmp_lost", "tunnel", "summary", "exception", "pmtu"):
             (row,) = (r for r in table(DOCS / "events.md", title) if r["field"] == "`schema`")
             assert row["meaning"] == str(jsonl.SCHEMA)
 
@@ -192,6 +224,16 @@ class TestEvents:
         words = [w for w in WORDS.words("verdict", "VERDICT_").values() if w != "none"]
         assert first_codes(table(TREE / "README.md", "How to read a verdict")) == words
         assert list(trace_verb.VERDICTS) == words
+
+    def test_what_can_become_of_a_path_mtu(self):
+        (row,) = (r for r in table(DOCS / "events.md", "pmtu") if r["field"] == "`change`")
+        assert CODE.findall(row["meaning"]) == [*CHANGES, *ENDS]
+
+    def test_an_exception_has_the_fields_of_its_table_in_order(self):
+        item = PathMtu(4, "192.0.2.1", None, 2, None, 254, 1400, False, 600.0)
+        inner = (InnerMtu("gre1", "gre", 1376),)
+        row = pmtu_verb.Row(0, 1, Known(item, 0, "eth0"), 1.0, 599.0, inner)
+        assert flat(row.json()) == fields("exception")
 
     def test_lab_run(self):
         line = Result("n", "ok", None, 23, 23, {"r IpFragFails": 23}, {"a0:rx_errors": 0}).json()

@@ -132,6 +132,12 @@ def test_what_trace_imports_is_light():
     assert not any(name.startswith(("pmtutrace.lab", "pmtutrace.vm")) for name in there)
 
 
+def test_what_pmtu_imports_is_light():
+    there = loaded("import pmtutrace.cli.pmtu, pmtutrace.pmtu.watch, pmtutrace.tunnels.inventory")
+    assert there.isdisjoint(set(HEAVY) - {"click"})
+    assert not any(name.startswith(("pmtutrace.lab", "pmtutrace.tracing")) for name in there)
+
+
 def test_modules_and_functions_stay_short():
     wrong = [name for name, text in MODULES.items() if text.count("\n") > LONGEST_MODULE]
     for name, text in MODULES.items():
