@@ -15,7 +15,7 @@ from pmtutrace import lab
 from pmtutrace.lab import Bridge, Port, Route, Topology, Veth, packets
 from pmtutrace.lab.scenarios import routed, vxlan
 from pmtutrace.lab.scenarios.routed import DROP_NEWS, R_TO_A, B
-from pmtutrace.lab.scenarios.tunnelled import B_INNER
+from pmtutrace.lab.scenarios.tunnelled import B_INNER, B_UNDER, R_UNDER
 
 pytestmark = pytest.mark.live
 COMMAND = (sys.executable, "-m", "pmtutrace.cli.main", "probe")
@@ -284,21 +284,23 @@ class TestTunnels:
         }
 
     @pytest.mark.parametrize(
-        ("told", "believed", "mtu"),
-        # Below 552 the kernel locks, and clears DF of outer packets: they travel in fragments.
-        [(1000, 1000, 950), (500, 552, 1450)],
+        ("told", "believed", "mtu", "behind"),
+        # Told less than 552 the kernel believes 552, locked: then it sends this host's packets
+        # without DF, in fragments, and forwards up to 552.
+        [(1000, 1000, 950, 950), (500, 552, 1450, 552)],
     )
-    def test_one_whose_path_below_has_collapsed(self, user, told, believed, mtu):
+    def test_one_whose_path_below_has_collapsed(self, user, told, believed, mtu, behind):
         """The incident: the endpoint believes less of the path below than that carries."""
         sysctls = tuple(("r", key, value) for _, key, value in user.sysctls)
         tunnel = vxlan.topology(vxlan.DF).having(sysctls=sysctls)
         with lab.built(tunnel) as net:
-            teach(net["r"], net["b"], "192.0.2.1", "192.0.2.2", told)
+            teach(net["r"], net["b"], R_UNDER[4], B_UNDER[4], told)
             code, (line,) = probe(net["r"], B_INNER[4], before=user.before)
+            _, (far,) = probe(net["a"], B_INNER[4])
         assert (line["mtu"], line["verdict"], code) == (mtu, "collapsed", 3)
         below = line["tunnel"]
-        assert (below["believed"], below["locked"]) == (believed, believed > told)
-        assert below["mtu"] == 1500
+        assert (below["mtu"], below["believed"], below["locked"]) == (1500, believed, told < 552)
+        assert far["mtu"] == behind
 
     def test_one_that_is_routed_into_itself(self, user):
         sysctls = tuple(("r", key, value) for _, key, value in user.sysctls)

@@ -234,6 +234,8 @@ def resolve(dest: str, version: int | None) -> tuple[socket.AddressFamily, Addre
 def below(tunnel: Tunnel) -> Under | None:
     """Return what the kernel believes of the path between a tunnel's endpoints."""
     remote = tunnel.remote or ""
+    if ipaddress.ip_address(remote).is_multicast:
+        return None  # VXLAN floods to it; its far ends are many
     try:
         belief = believed(remote, tunnel.link)
     except OSError:

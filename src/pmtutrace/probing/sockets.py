@@ -52,6 +52,7 @@ class Socket(abc.ABC):
         self._sock = sock
         self._number = 0
         self._early: deque[Answer] = deque()
+        self._fits: int | None = None  # what this kernel itself said that it would send
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN | select.POLLERR)
         sock.setblocking(False)
@@ -150,6 +151,8 @@ class Socket(abc.ABC):
     def _hear(self) -> None:
         """Take in all that has come."""
         while error := errqueue.read(self._sock):
+            if error.by is None:
+                self._fits = error.mtu or self._fits
             number = self._about(error) if error.by else None
             if number is not None:
                 self._early.append(self._says(number, error))
@@ -166,7 +169,8 @@ class Socket(abc.ABC):
     def _failed(self, number: int, failure: OSError) -> None:
         """Note that this kernel did not send a packet, and why."""
         if failure.errno == errno.EMSGSIZE:
-            self._early.append(Refused(number, None, None))
+            self._hear()
+            self._early.append(Refused(number, self._fits, None))
         elif failure.errno not in (errno.ENOBUFS, errno.EPERM):
             why = os.strerror(failure.errno or 0)
             self._early.append(Unreachable(number, why, None))

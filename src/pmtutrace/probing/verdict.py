@@ -100,7 +100,8 @@ def judge(path: Path) -> Judgement:
         return Judgement(
             "asymmetric",
             f"{path.mtu} octets get there, answers of more than {path.round_trip} do not come back",
-            "look for the narrow link on the way back: run `pmtutrace probe` at the far end",
+            "look for a narrow link on the way back (run `pmtutrace probe` at the far end), or "
+            "for a filter that drops long pings",
         )
     if path.hole:
         first, last = path.hole
