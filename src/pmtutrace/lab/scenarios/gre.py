@@ -171,6 +171,7 @@ SCENARIOS = (
     *(fits(kind, version) for kind in (GRE, FULL) for version in (4, 6)),
     *(told(EXTERNAL, version, "udp", topology=_external(df=True)) for version in (4, 6)),
     told(EXTERNAL, 4, "udp", local=True, topology=_external(df=True)),
+    *(segments(EXTERNAL, version, _external(df=True)) for version in (4, 6)),
     *(
         fragmented(
             EXTERNAL,

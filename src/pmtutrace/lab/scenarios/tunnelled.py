@@ -247,7 +247,7 @@ def outside(
     )
 
 
-def segments(kind: Kind, version: int) -> Scenario:
+def segments(kind: Kind, version: int, topology: Topology | None = None) -> Scenario:
     """Return the scenario of a TCP super-packet, which no tunnel measures: its segments die."""
     return outside(
         kind,
@@ -255,6 +255,7 @@ def segments(kind: Kind, version: int) -> Scenario:
         "tcp-forward",
         f"IPv{version} TCP super-packet: segments in {kind.words}, MTU {UNDER_MTU}",
         traffic(version, "tcp", count=1, segments=COUNT),
+        topology=topology,
     )
 
 
