@@ -75,6 +75,19 @@ enum remark {
 	REMARK_DONTFRAG = 2,   /* the socket wants it in one piece */
 };
 BPF_HASH(remarks, __u64, __u64, 4096);
+/* The last packet of this CPU that got an outer header, the device that made
+ * it, and how deep the stack was. The addresses are those of an IPv4 header,
+ * zero where not known. */
+struct made {
+	__u64 skb;
+	struct net_device *dev;
+	__u64 stack;
+	__u32 be_saddr;
+	__u32 be_daddr;
+};
+BPF_PERCPU_ARRAY(last_made, struct made, 1);
+/* How often a module has come or gone. */
+BPF_ARRAY(module_moves, __u64, 1);
 /* The packet whose message is in the output path of this CPU right now. */
 BPF_PERCPU_ARRAY(emitting, __u64, 1);
 
@@ -93,6 +106,8 @@ struct refusal {
 	struct sk_buff *skb;
 	struct dst_entry *dst;
 	struct net_device *out;
+	struct net_device *maker; /* of the outer header, 0 if not known */
+	__u64 stack; /* an address of it */
 	__u64 location;
 	__u64 news_location;
 	__u32 reason;

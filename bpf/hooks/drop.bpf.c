@@ -217,14 +217,15 @@ static __always_inline void judge(struct sk_buff *skb, struct refusal *r,
 	if (key->verdict != VERDICT_SUPPRESSED)
 		return;
 	if (r->ipv6) {
+		way = WAY_BACK_UNSEEN;
 		key->cause = why_not_ipv6(skb, &r->packet, &r->upper, &r->inside);
-		return;
+	} else {
+		way = way_back(r, cfg);
+		key->cause = why_not_ipv4(skb, &r->packet, is_emitting(), way);
 	}
-	way = way_back(r, cfg);
-	key->cause = why_not_ipv4(skb, &r->packet, is_emitting(), way);
 	/* Where no sending can be seen and nothing speaks against it, it was
 	 * sent: the kernel makes the same tests. */
-	if (!cfg->sent4 && way != WAY_BACK_NONE &&
+	if (!(r->ipv6 ? cfg->sent6 : cfg->sent4) && way != WAY_BACK_NONE &&
 	    (key->cause == CAUSE_NO_ROUTE_BACK || key->cause >= CAUSE_NO_ROOM)) {
 		key->verdict = VERDICT_TOLD;
 		key->cause = CAUSE_NONE;
@@ -308,6 +309,7 @@ int kfree_skb(struct bpf_raw_tracepoint_args *ctx)
 	if (!r)
 		return 0;
 	r->packet = skb_packet(skb);
+	r->stack = (__u64)ctx; /* its arguments are there */
 	r->location = ctx->args[TP_kfree_skb__location];
 #ifdef TP_kfree_skb__reason
 	r->reason = ctx->args[TP_kfree_skb__reason];

@@ -18,6 +18,14 @@ static __always_inline void fill_packet(struct event *event, struct refusal *r)
 		event->flags |= FLAG_DF;
 }
 
+/* For an outer packet: the device that has encapsulated it. */
+static __always_inline void name_maker(struct refusal *r)
+{
+	r->maker = maker_of(r->skb, &r->key, r->ipv6, r->stack);
+	r->key.maker_netns = netns_inum(r->maker);
+	r->key.maker_ifindex = r->maker ? READ(r->maker, ifindex) : 0;
+}
+
 static __always_inline void fill_drop(struct event *event, struct refusal *r)
 {
 	event->location = r->location;
@@ -32,6 +40,8 @@ static __always_inline void fill_drop(struct event *event, struct refusal *r)
 	event->key = r->key;
 	copy_name(event->dev, r->out);
 	copy_kind(event->kind, r->out);
+	copy_name(event->maker, r->maker);
+	copy_kind(event->maker_kind, r->maker);
 }
 
 /*
@@ -54,6 +64,10 @@ int report(struct refusal *r)
 	if (r->skb) {
 		r->cursor = r->packet;
 		parse_flow(&r->cursor, &r->upper, &r->key);
+		forget();
+		name_maker(r);
+	} else {
+		r->maker = 0;
 	}
 	forget();
 	count = count_packet(cfg, &r->key, r->length, r->mtu);

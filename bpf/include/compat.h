@@ -45,6 +45,7 @@
 #define IFF_UP 1
 #define NETDEV_ALIGN 32UL
 #define NO_MTU 0x7fffffff
+#define IP6SKB_FORWARDED 2
 
 #define be16(x) ((__u16)__builtin_bswap16(x))
 #define be32(x) ((__u32)__builtin_bswap32(x))

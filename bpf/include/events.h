@@ -92,13 +92,15 @@ struct flow_key {
 	__u16 be_dport;
 	__u16 be_outer_dport;
 	__u8 has_ports;
-	__u8 padding[5];
+	__u8 padding;
+	__u32 maker_netns; /* the device that made the outer header */
+	__u32 maker_ifindex;
 	__u8 saddr[16];
 	__u8 daddr[16];
 	__u8 outer_saddr[16];
 	__u8 outer_daddr[16];
 };
-_Static_assert(sizeof(struct flow_key) == 96, "flow_key");
+_Static_assert(sizeof(struct flow_key) == 100, "flow_key");
 
 /* Times are jiffies. streamed, window and in_window belong to the sampling of
  * events and are of one CPU each. */
@@ -133,14 +135,15 @@ struct event {
 	__u32 in_ifindex;
 	__u16 flags;
 	__u16 caplen;
-	__u32 padding;
 	struct flow_key key;
 	__u8 dev[16];
 	__u8 indev[16];
-	__u8 kind[16];
+	__u8 kind[16]; /* of dev */
+	__u8 maker[16];
+	__u8 maker_kind[16];
 	__u8 packet[128];
 };
-_Static_assert(sizeof(struct event) == 352, "event");
+_Static_assert(sizeof(struct event) == 384, "event");
 
 /* One contiguous piece of a kernel function in which packets are refused. */
 struct site_range {
@@ -168,6 +171,7 @@ struct config {
 	__u32 attempt4;
 	__u32 sent4;
 	__u32 attempt6;
+	__u32 sent6;
 	__u32 site_other;
 	__u32 site_tunnel_check;
 	__u32 caplen;
@@ -175,6 +179,6 @@ struct config {
 	__u32 routes;
 	__u32 site_table;
 };
-_Static_assert(sizeof(struct config) == 48, "config");
+_Static_assert(sizeof(struct config) == 52, "config");
 
 #endif

@@ -13,8 +13,10 @@
 #define PROTO_UDP 17
 #define PROTO_IPV6 41
 #define PROTO_GRE 47
+#define PROTO_ESP 50
 #define PROTO_AH 51
 #define PROTO_ICMPV6 58
+#define PROTO_L2TP 115
 #define PROTO_SCTP 132
 #define PROTO_UDPLITE 136
 #define PROTO_DCCP 33

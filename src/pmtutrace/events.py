@@ -8,6 +8,7 @@ since the Unix epoch in UTC. ``docs/events.md`` describes the JSON form field by
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +37,24 @@ class Outer:
 
 @dataclass(frozen=True, slots=True)
 class TunnelRef:
-    """The tunnel of an event: interface name and ``rtnl_link_ops`` kind (``gre``, ``vxlan`` …)."""
+    """The tunnel of an event: interface name and ``rtnl_link_ops`` kind (``gre``, ``vxlan`` …).
+
+    ``local`` and ``remote`` are the endpoints that it was given, ``overhead`` how many octets the
+    outer IP length exceeds the inner one by; None where any will do, or nobody knows.
+    """
 
     name: str
     type: str
+    local: str | None = None
+    remote: str | None = None
+    overhead: int | None = None
+
+
+class Device(NamedTuple):
+    """A device by the inode of its namespace and its ifindex there."""
+
+    netns: int
+    ifindex: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +63,8 @@ class Drop:
 
     ``count`` is the number of drops of this key since its last event on the same CPU, this one
     included. ``gso`` is the segment payload size of a GSO packet, else 0. ``length`` is None where
-    a socket was refused before there was a packet (verdict ``local``).
+    a socket was refused before there was a packet (verdict ``local``). ``maker`` is the device that
+    made the outer header, where that was seen.
     """
 
     ts: int
@@ -72,6 +88,7 @@ class Drop:
     outer: Outer | None
     count: int
     packet: bytes
+    maker: Device | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +172,10 @@ Event = Drop | IcmpLost | TunnelChange | PathMtuChange
 
 @dataclass(frozen=True, slots=True)
 class CounterKey:
-    """What a counter counts: one flow at one site of one device, with one verdict."""
+    """What a counter counts: one flow at one site of one device, with one verdict.
+
+    ``maker`` is the device that made the outer header, where that was seen.
+    """
 
     netns: int
     ifindex: int
@@ -165,6 +185,7 @@ class CounterKey:
     family: int
     flow: Flow
     outer: Outer | None
+    maker: Device | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +67,7 @@ def _outer(value: Outer | None) -> dict[str, Any] | None:
 
 
 def _tunnel(value: TunnelRef | None) -> dict[str, Any] | None:
-    return None if value is None else {"name": value.name, "type": value.type}
+    return None if value is None else asdict(value)
 
 
 def inner(tunnels: Iterable[InnerMtu]) -> list[dict[str, Any]]:

@@ -17,6 +17,8 @@ RUNGS = {
     "tracepoint": Settings(without=NO_PROBES),
     "plain": Settings(plain=True),
     "plain tracepoint": Settings(plain=True, without=NO_PROBES),
+    "cold": Settings(cold=True),
+    "cold tracepoint": Settings(cold=True, without=NO_PROBES),
 }
 # One of each kind: told, suppressed for each reason that can be seen, lost, silent, outer packet.
 SCENARIOS = (

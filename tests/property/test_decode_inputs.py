@@ -18,7 +18,7 @@ from pmtutrace.tracing.naming import Namer
 LAYOUT = Layout(sources.layout_source())
 KEY, COUNT, EVENT = (LAYOUT.structs[name].size for name in ("flow_key", "flow_count", "event"))
 DECODER = decode.Decoder(LAYOUT, sites.NAMES)
-IMAGE = Image({"options": {"plain": False}}, (), {}, {}, {}, {5: "PKT_TOO_BIG"}, LAYOUT)
+IMAGE = Image({"options": {"plain": False}}, (), {}, {}, {}, 0, {5: "PKT_TOO_BIG"}, LAYOUT)
 
 
 def octets(size):

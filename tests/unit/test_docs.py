@@ -295,6 +295,9 @@ class TestDoctor:
                 for at, hook in enumerate(hooks.HOOKS)
             )
 
+            def __init__(self, settings):
+                assert not settings.cold
+
             def __enter__(self):
                 return self
 

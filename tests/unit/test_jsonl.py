@@ -15,6 +15,7 @@ DROP_FIELDS = {
     *("type", "ts", "schema", "netns", "site", "location", "reason", "verdict", "cause", "len"),
     *("mtu", "gso", "df", "family", "dev", "indev", "tunnel", "flow", "outer", "count"),
 }
+TUNNEL_FIELDS = {"name", "type", "local", "remote", "overhead"}
 
 
 @pytest.mark.parametrize(
@@ -78,7 +79,7 @@ def test_a_drop_has_what_is_documented():
     for drop in drops:
         assert set(drop) == DROP_FIELDS
         assert set(drop["flow"]) == {"saddr", "daddr", "proto", "sport", "dport"}
-        assert drop["tunnel"] is None or set(drop["tunnel"]) == {"name", "type"}
+        assert drop["tunnel"] is None or set(drop["tunnel"]) == TUNNEL_FIELDS
         assert drop["outer"] is None or set(drop["outer"]) == {"saddr", "daddr", "proto"}
         assert drop["schema"] == 1
     lost = next(line for line in lines if line["type"] == "icmp_lost")

@@ -90,4 +90,6 @@ def _forecast(built: Image, kallsyms: bytes) -> None:
     features = plan.Features(ways, built.tracepoints, built.functions, there)
     for step in plan.plan(HOOKS, features):
         best = step.rungs[0].name if step.rungs else f"nothing: blind to {step.hook.blind}"
+        if step.waits:
+            best = f"waits for module {step.hook.module}"
         click.echo(f"{step.hook.name:13} {best}", err=True)

@@ -72,15 +72,16 @@ def checks() -> list[Check]:
 
 
 def _row(attached: Attached) -> dict[str, Any]:
-    rung = attached.rung
+    rung = None if attached.waits else attached.rung
     return {
         "type": "hook",
         "hook": attached.hook.name,
         "attached": rung.name if rung else None,
+        "waits_for": attached.hook.module if attached.waits else None,
         "on": [f"{a.how}:{a.target}" for a in rung.attachments] if rung else [],
         "tells": attached.hook.tells,
-        "cost": attached.hook.cost,
-        "blind": (rung.blind if rung else attached.hook.blind) or None,
+        "cost": attached.cost,
+        "blind": attached.blind or None,
         "refused": [{"rung": name, "reason": reason} for name, reason in attached.refused],
     }
 
@@ -94,9 +95,11 @@ def _print(kernel: str, found: list[Check], rows: list[dict[str, Any]]) -> None:
     if rows:
         click.echo(f"\n{'HOOK':13} {'ATTACHED BY':12} {'COST':5} TELLS")
     for row in rows:
-        click.echo(
-            f"{row['hook']:13} {row['attached'] or 'nothing':12} {row['cost']:5} {row['tells']}"
-        )
+        by = row["attached"] or ("waiting" if row["waits_for"] else "nothing")
+        click.echo(f"{row['hook']:13} {by:12} {row['cost']:5} {row['tells']}")
+        if row["waits_for"]:
+            click.echo(f"{'':13} for module {row['waits_for']} to be loaded")
+            continue
         if row["blind"]:
             click.echo(f"{'':13} blind: {row['blind']}")
         for refused in row["refused"]:
@@ -105,7 +108,8 @@ def _print(kernel: str, found: list[Check], rows: list[dict[str, Any]]) -> None:
 
 @click.command(short_help="Say what works on this kernel.")
 @click.option("-j", "--json", "as_json", is_flag=True, help="JSON lines.")
-def doctor(*, as_json: bool) -> int:
+@click.option("--cold", is_flag=True, help="As `trace --cold` attaches.")
+def doctor(*, as_json: bool, cold: bool) -> int:
     """Attach everything once, and say what works here, what is blind, and what to install.
 
     Exits 0 if tracing works, else as `trace` would.
@@ -113,12 +117,13 @@ def doctor(*, as_json: bool) -> int:
     from pmtutrace.cli.main import complain
     from pmtutrace.errors import PmtutraceError
     from pmtutrace.tracing import Tracer
+    from pmtutrace.tracing.settings import Settings
 
     kernel, found = platform.release(), checks()
     rows: list[dict[str, Any]] = []
     failure: PmtutraceError | None = None
     try:
-        with Tracer() as tracer:
+        with Tracer(Settings(cold=cold)) as tracer:
             rows = [_row(attached) for attached in tracer.attached]
     except PmtutraceError as error:
         failure = error

@@ -102,6 +102,9 @@ class Lines:
     help="Lines per flow and second. All drops are counted all the same.",
 )
 @click.option("--all", "every", is_flag=True, help="A line for every drop.")
+@click.option(
+    "--cold", is_flag=True, help="Attach nothing that runs for packets that are not refused."
+)
 @click.option("-j", "--json", "as_json", is_flag=True, help="JSON lines.")
 @click.option("--ready-file", type=click.Path(path_type=Path), help="Written once all is attached.")
 @click.option("--btf", type=click.Path(path_type=Path), help="BTF of this kernel, if it has none.")
@@ -138,15 +141,24 @@ def trace(**options: Any) -> int:  # noqa: ANN401 -- whatever the options above 
         every=options["every"],
         btf=options["btf"],
         image_file=options["image"],
+        cold=options["cold"],
     )
     lines = Lines(wanted, as_json=options["as_json"], most=options["count"])
     with Tracer(settings) as tracer, on_interrupt(tracer.stop):
         began = time.monotonic()
+        _say_blind(tracer)
         if options["ready_file"]:
             _say_ready(options["ready_file"])
         privileges.keep()
         _follow(tracer, lines, options["duration"])
         return _close(tracer, wanted, lines, options, time.monotonic() - began)
+
+
+def _say_blind(tracer: Tracer) -> None:
+    """Say what is not known because hot hooks were left out."""
+    for attached in tracer.attached:
+        if attached.left_out and attached.blind:
+            click.echo(f"cold: without hook {attached.hook.name}: {attached.blind}", err=True)
 
 
 def _say_ready(path: Path) -> None:

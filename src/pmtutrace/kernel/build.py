@@ -58,6 +58,7 @@ def build(btf_path: Path | None, options: Options) -> bytes:
             "programs": compiled["programs"],
             "tracepoints": {name: id_ for name, id_ in tracepoints.items() if id_},
             "functions": {name: id_ for name, id_ in functions.items() if id_},
+            "btf": {"types": len(btf)},
             "reasons": {
                 name.removeprefix("SKB_DROP_REASON_"): number for name, number in reasons.items()
             },

@@ -7,19 +7,21 @@ attachments work; what it settles for the programs is written into their setting
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
+Cost = Literal["cold", "hot"]
 How = Literal["tracepoint", "kprobe", "kretprobe", "fentry", "fexit"]
 WHO_REFUSED = "which function refused a local socket"
 
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """One program of bpf/ on one tracepoint or kernel function."""
+    """One program of bpf/ on one tracepoint or kernel function, in a module or in none."""
 
     how: How
     program: str
     target: str
+    module: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +33,14 @@ class Rung:
         attachments: all of them, or the rung does not hold.
         settings: members of ``struct config`` that it sets to 1.
         blind: what a better rung would tell and this one does not.
+        cost: ``hot`` where that is so of this rung only, and not of the whole hook.
     """
 
     name: str
     attachments: tuple[Attachment, ...]
     settings: tuple[str, ...] = ()
     blind: str = field(default="", kw_only=True)
+    cost: Cost = field(default="cold", kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +58,15 @@ class Hook:
 
     name: str
     tells: str
-    cost: Literal["cold", "hot"]
+    cost: Cost
     ladder: tuple[Rung, ...]
     blind: str
     needed: bool = field(default=False, kw_only=True)
+
+    @property
+    def module(self) -> str:
+        """The module that has its function: attached while that is loaded. Often there is none."""
+        return next((a.module for rung in self.ladder for a in rung.attachments if a.module), "")
 
 
 def _tp(program: str) -> Attachment:
@@ -72,6 +81,52 @@ def _local(how: Literal["kprobe", "fentry"], *, ipsec: bool) -> tuple[Attachment
         Attachment(how, f"local_rxpmtu_{how}", "ipv6_local_rxpmtu"),
         Attachment(how, f"local_error4_{how}", "ip_local_error"),
         Attachment(how, f"local_error6_{how}", "ipv6_local_error"),
+    )
+
+
+class TunnelFunction(NamedTuple):
+    """A kernel function through which packets of tunnels go, and which device is then known.
+
+    Args:
+        hook: name of the hook.
+        function: the kernel's name of it.
+        program: of bpf/hooks/tunnel_xmit.bpf.c, without the way to attach.
+        module: the module that it is in; none if it is always there.
+        makes: whose outer headers.
+    """
+
+    hook: str
+    function: str
+    program: str
+    module: str
+    makes: str
+
+
+# The last function that all tunnels over IPv4, or over IPv6, have in common: the packet has its
+# final address in memory there. Both are in the kernel proper even where every tunnel is a module,
+# so that fentry is cheap and holds no module. IPsec knows no device there: its devices have a row
+# each.
+TUNNEL_FUNCTIONS = (
+    TunnelFunction("tunnel4", "iptunnel_xmit", "tunnel4", "", "tunnels over IPv4"),
+    TunnelFunction("tunnel6", "ip6_local_out", "tunnel6", "", "tunnels over IPv6"),
+    TunnelFunction("vti", "vti_tunnel_xmit", "tunnel_device", "ip_vti", "VTI"),
+    TunnelFunction("vti6", "vti6_tnl_xmit", "tunnel_device", "ip6_vti", "VTI over IPv6"),
+    TunnelFunction("xfrm", "xfrmi_xmit", "tunnel_device", "xfrm_interface", "xfrm interfaces"),
+)
+BY_ENDPOINTS = "the device of an outer packet is found by its endpoints, if they are of one tunnel"
+
+
+def _tunnel(f: TunnelFunction) -> Hook:
+    fentry = Rung("fentry", (Attachment("fentry", f"{f.program}_fentry", f.function, f.module),))
+    kprobe = Rung("kprobe", (Attachment("kprobe", f"{f.program}_kprobe", f.function, f.module),))
+    # fentry holds its module: `rmmod` would be refused for as long as we trace. A kprobe does not.
+    rungs = (kprobe, fentry) if f.module else (fentry, kprobe)
+    return Hook(
+        f.hook,
+        f"which device made an outer packet: {f.makes}",
+        "hot",
+        (*rungs, Rung("inventory", (), blind=BY_ENDPOINTS)),
+        BY_ENDPOINTS,
     )
 
 
@@ -127,7 +182,7 @@ HOOKS = (
                     Attachment("fexit", "icmp_send_exit_fexit", "icmp6_send"),
                     Attachment("fentry", "icmp6_push_pending_fentry", "icmpv6_push_pending_frames"),
                 ),
-                ("attempt6",),
+                ("attempt6", "sent6"),
             ),
             Rung(
                 "kprobe",
@@ -136,13 +191,16 @@ HOOKS = (
                     Attachment("kretprobe", "icmp6_send_exit_kprobe", "icmp6_send"),
                     Attachment("kprobe", "icmp6_push_pending_kprobe", "icmpv6_push_pending_frames"),
                 ),
-                ("attempt6",),
+                ("attempt6", "sent6"),
             ),
             Rung(
                 "tracepoint",
                 (_tp("net_dev_queue"), _tp("neigh_event_send_done")),
+                ("sent6",),
                 blind="whether ratemask or no route kept a packet-too-big back",
+                cost="hot",
             ),
+            Rung("predicates", (), blind="whether a packet-too-big was sent is inferred"),
         ),
         "whether a packet-too-big was sent",
     ),
@@ -172,6 +230,17 @@ HOOKS = (
             Rung("fentry, no IPsec", _local("fentry", ipsec=False), blind=WHO_REFUSED),
         ),
         "EMSGSIZE that a socket of this host gets",
+    ),
+    *(_tunnel(function) for function in TUNNEL_FUNCTIONS),
+    Hook(
+        "modules",
+        "that a module has come or gone",
+        "cold",
+        (
+            Rung("tracepoint", (_tp("module_load"), _tp("module_free"))),
+            Rung("polling", (), blind="a module is noticed up to half a second late"),
+        ),
+        "a module is noticed up to half a second late",
     ),
     # Last, so that no drop is seen before what its verdict hangs on is in place.
     Hook(

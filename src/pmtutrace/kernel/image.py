@@ -67,6 +67,7 @@ class Image:
     programs: dict[str, Program]
     tracepoints: dict[str, int]
     functions: dict[str, int]
+    btf_types: int  # how many the kernel's BTF has: where ids of modules begin
     reasons: dict[int, str]
     layout: Layout
 
@@ -136,6 +137,7 @@ def unseal(data: bytes) -> Image:
             {program.name: program for program in programs},
             dict(content["tracepoints"]),
             dict(content["functions"]),
+            int(content["btf"]["types"]),
             {number: name for name, number in content["reasons"].items()},
             Layout(content["layout"]),
         )

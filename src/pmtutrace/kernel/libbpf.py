@@ -7,6 +7,7 @@ those of libbpf 1.0 and later (bpf/bpf.h), which are extended at the end only an
 from __future__ import annotations
 
 import ctypes as ct
+import errno
 import functools
 import os
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ PROG_KPROBE, PROG_RAW_TRACEPOINT, PROG_TRACING = 2, 17, 26
 TRACE_RAW_TP, TRACE_FENTRY, TRACE_FEXIT = 23, 24, 25
 MAP_PERCPU_HASH, MAP_PERCPU_ARRAY, MAP_RINGBUF = 5, 6, 27
 STATS_RUN_TIME = 0
+ENOTSUPP = 524  # linux/errno.h
 KPROBE_ENTRY, KPROBE_RETURN = 0, 1
 INSTRUCTION = 8
 
@@ -67,6 +69,17 @@ class _ProgramOptions(ct.Structure):
 
 class _BatchOptions(ct.Structure):
     _fields_ = (("sz", ct.c_size_t), ("elem_flags", ct.c_uint64), ("flags", ct.c_uint64))
+
+
+class _BtfInfo(ct.Structure):
+    _fields_ = (
+        ("btf", ct.c_uint64),
+        ("btf_size", ct.c_uint32),
+        ("id", ct.c_uint32),
+        ("name", ct.c_uint64),
+        ("name_len", ct.c_uint32),
+        ("kernel_btf", ct.c_uint32),
+    )
 
 
 class ProgramInfo(ct.Structure):
@@ -142,7 +155,9 @@ def versions() -> str:
 def _checked(value: int) -> int:
     if value < 0:
         number = ct.get_errno() or -value
-        raise OSError(number, os.strerror(number))
+        # The kernel's own word for what it cannot do, which user space has no text for.
+        said = "not supported by the kernel" if number == ENOTSUPP else os.strerror(number)
+        raise OSError(number, said)
     return value
 
 
@@ -263,6 +278,27 @@ def program_info(fd: int) -> ProgramInfo:
     size = ct.c_uint32(ct.sizeof(info))
     _checked(_bpf().bpf_obj_get_info_by_fd(fd, ct.byref(info), ct.byref(size)))
     return info
+
+
+def btf_object(name: str) -> int:
+    """Return a descriptor of the kernel's own BTF of a module (5.11).
+
+    Raises:
+        OSError: if there is none of this name.
+    """
+    lib, found = _bpf(), ct.c_uint32(0)
+    while not lib.bpf_btf_get_next_id(found, ct.byref(found)):
+        fd = lib.bpf_btf_get_fd_by_id(found)
+        if fd < 0:
+            continue  # gone meanwhile
+        text = ct.create_string_buffer(64)
+        info = _BtfInfo(name=ct.addressof(text), name_len=len(text))
+        size = ct.c_uint32(ct.sizeof(info))
+        failed = lib.bpf_obj_get_info_by_fd(fd, ct.byref(info), ct.byref(size))
+        if not failed and info.kernel_btf and text.value == name.encode():
+            return int(fd)
+        os.close(fd)
+    raise OSError(errno.ENOENT, f"the kernel has no BTF of {name}")
 
 
 def enable_stats() -> int:

@@ -11,23 +11,45 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pmtutrace.errors import LoadError, PrivilegeError
-from pmtutrace.kernel import libbpf
+from pmtutrace.kernel import libbpf, module_btf
+from pmtutrace.kernel.plan import COLD
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pmtutrace.kernel.hooks import Attachment, Hook, Rung
+    from pmtutrace.kernel.hooks import Attachment, Cost, Hook, Rung
     from pmtutrace.kernel.image import Image
     from pmtutrace.kernel.plan import Step
 
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """How a hook ended up: the rung that holds, or None, and why better ones do not."""
+    """How a hook ended up: the rung that holds, or None, and why better ones do not.
+
+    ``waits`` says that it will be attached once its module is loaded.
+    """
 
     hook: Hook
     rung: Rung | None
     refused: tuple[tuple[str, str], ...]
+    waits: bool = False
+
+    @property
+    def blind(self) -> str:
+        """What is not known because of that, or is inferred; empty if nothing."""
+        if self.waits:
+            return ""  # what its module makes is not there either
+        return self.rung.blind if self.rung else self.hook.blind
+
+    @property
+    def cost(self) -> Cost:
+        """When its programs run; where nothing is attached, when those of the best rung would."""
+        return "hot" if self.rung and self.rung.cost == "hot" else self.hook.cost
+
+    @property
+    def left_out(self) -> bool:
+        """Whether something better was not tried because it is hot."""
+        return any(reason == COLD for _, reason in self.refused)
 
 
 class Loader:
@@ -43,7 +65,7 @@ class Loader:
         self.maps: dict[str, int] = {}
         self._map_list: list[int] = []
         self._programs: dict[tuple[str, str], int] = {}
-        self._links: list[int] = []
+        self._links: dict[str, list[int]] = {}
         try:
             for entry in image.maps:
                 fd = libbpf.map_create(
@@ -64,12 +86,18 @@ class Loader:
 
     def close(self) -> None:
         """Detach and unload everything. Can be called again."""
-        for fd in (*reversed(self._links), *self._programs.values(), *self._map_list):
+        for name in reversed(list(self._links)):
+            self.release(name)
+        for fd in (*self._programs.values(), *self._map_list):
             os.close(fd)
-        self._links.clear()
         self._programs.clear()
         self._map_list.clear()
         self.maps.clear()
+
+    def release(self, name: str) -> None:
+        """Detach a hook. Its programs stay loaded: their statistics go on when it is attached."""
+        for fd in reversed(self._links.pop(name, [])):
+            os.close(fd)
 
     def _program(self, attachment: Attachment) -> int:
         # One fexit program may serve several functions, but is loaded for each of them.
@@ -78,7 +106,11 @@ class Loader:
             program = self.image.programs[attachment.program]
             code = self.image.bytecode(program, self._map_list)
             kind, target = self._type(attachment)
-            self._programs[key] = libbpf.prog_load(kind, program.name, code, target)
+            try:
+                self._programs[key] = libbpf.prog_load(kind, program.name, code, target)
+            finally:
+                if target and target.object_fd:
+                    os.close(target.object_fd)
         return self._programs[key]
 
     def _type(self, attachment: Attachment) -> tuple[int, libbpf.Target | None]:
@@ -91,8 +123,11 @@ class Loader:
                 return libbpf.PROG_RAW_TRACEPOINT, None
             case "fentry" | "fexit":
                 way = libbpf.TRACE_FENTRY if attachment.how == "fentry" else libbpf.TRACE_FEXIT
-                btf_id = image.functions[attachment.target]
-                return libbpf.PROG_TRACING, libbpf.Target(way, btf_id)
+                if attachment.target in image.functions:
+                    own = libbpf.Target(way, image.functions[attachment.target])
+                    return libbpf.PROG_TRACING, own
+                where = (attachment.module, attachment.target)
+                return libbpf.PROG_TRACING, module_btf.target(way, *where, image.btf_types)
         return libbpf.PROG_KPROBE, None
 
     def _attach(self, attachment: Attachment) -> int:
@@ -110,7 +145,7 @@ class Loader:
                 return libbpf.raw_tracepoint_open(attachment.target, program)
         return libbpf.raw_tracepoint_open(None, program)
 
-    def _hold(self, rung: Rung) -> str:
+    def _hold(self, name: str, rung: Rung) -> str:
         """Attach a whole rung; return why it does not hold, or an empty string."""
         links: list[int] = []
         for attachment in rung.attachments:
@@ -121,7 +156,7 @@ class Loader:
                     os.close(link)
                 detail = f": {error.filename}" if error.filename else ""
                 return f"{attachment.how} on {attachment.target}: {error.strerror}{detail}"
-        self._links += links
+        self._links[name] = links
         return ""
 
     def attach(self, step: Step) -> Attached:
@@ -132,14 +167,14 @@ class Loader:
         """
         refused = list(step.refused)
         for rung in step.rungs:
-            why = self._hold(rung)
+            why = self._hold(step.hook.name, rung)
             if not why:
-                return Attached(step.hook, rung, tuple(refused))
+                return Attached(step.hook, rung, tuple(refused), step.waits)
             refused.append((rung.name, why))
         if step.hook.needed:
             why = "; ".join(f"{name}: {reason}" for name, reason in refused)
             raise LoadError(f"hook {step.hook.name} cannot be attached: {why}")
-        return Attached(step.hook, None, tuple(refused))
+        return Attached(step.hook, None, tuple(refused), step.waits)
 
     def programs(self) -> Iterable[tuple[str, int]]:
         """Return the loaded programs: name and descriptor."""

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
     from pmtutrace.kernel.hooks import Attachment, Hook, How, Rung
 
+COLD = "hot, and only cold ones are wanted"
+
 
 @dataclass(frozen=True, slots=True)
 class Support:
@@ -39,11 +41,15 @@ class Features:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A hook, the rungs to try in order, and why the others are out."""
+    """A hook, the rungs to try in order, and why the others are out.
+
+    ``waits`` says that the hook's function is in a module which is not there now.
+    """
 
     hook: Hook
     rungs: tuple[Rung, ...]
     refused: tuple[tuple[str, str], ...]
+    waits: bool = False
 
 
 def without(features: Features, ways: Collection[str]) -> Features:
@@ -61,22 +67,39 @@ def obstacle(attachment: Attachment, features: Features) -> str:
     if attachment.how == "tracepoint":
         return "" if target in features.tracepoints else f"no tracepoint {target}"
     if target not in features.symbols:
+        if attachment.module:
+            return f"module {attachment.module} is not loaded"
         return f"no function {target}, or only a part of it"
-    if attachment.how in ("fentry", "fexit") and target not in features.functions:
+    # What a module has in its own BTF is looked up when it comes to that.
+    by_btf = attachment.how in ("fentry", "fexit") and not attachment.module
+    if by_btf and target not in features.functions:
         return f"{target} is not in BTF"
     return ""
 
 
-def plan(hooks: Sequence[Hook], features: Features) -> tuple[Step, ...]:
-    """Choose for every hook the rungs that nothing known speaks against, best first."""
+def _waits(hook: Hook, features: Features) -> bool:
+    targets = {a.target for rung in hook.ladder for a in rung.attachments if a.module}
+    return bool(targets) and targets.isdisjoint(features.symbols)
+
+
+def plan(hooks: Sequence[Hook], features: Features, *, cold: bool = False) -> tuple[Step, ...]:
+    """Choose for every hook the rungs that nothing known speaks against, best first.
+
+    Args:
+        hooks: the catalogue, or some of it.
+        features: what the kernel can do.
+        cold: leave out what runs for packets of which nothing is refused.
+    """
     steps = []
     for hook in hooks:
         rungs, refused = [], []
         for rung in hook.ladder:
             why = next(filter(None, (obstacle(a, features) for a in rung.attachments)), "")
+            if cold and rung.attachments and "hot" in (hook.cost, rung.cost):
+                why = COLD
             if why:
                 refused.append((rung.name, why))
             else:
                 rungs.append(rung)
-        steps.append(Step(hook, tuple(rungs), tuple(refused)))
+        steps.append(Step(hook, tuple(rungs), tuple(refused), _waits(hook, features)))
     return tuple(steps)

@@ -19,6 +19,8 @@ TEXTS = (
     "hooks/icmp_leave.bpf.c",
     "hooks/route.bpf.c",
     "hooks/icmp_lost.bpf.c",
+    "hooks/modules.bpf.c",
+    "hooks/tunnel_xmit.bpf.c",
     "hooks/report.bpf.c",
     "hooks/drop.bpf.c",
     "hooks/local.bpf.c",

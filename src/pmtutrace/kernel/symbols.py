@@ -22,6 +22,7 @@ from pmtutrace.errors import NotSupported, PrivilegeError, UsageError
 
 KALLSYMS = Path("/proc/kallsyms")
 MODULES = Path("/proc/modules")
+SYS_MODULE = Path("/sys/module")
 KERNEL_BTF = Path("/sys/kernel/btf")
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _SUFFIX = rb"(?:\.(?:constprop|isra|part|cold|llvm)(?:\.\d+)*)*"
@@ -156,11 +157,28 @@ class Boot:
 
 def boot_key(names: frozenset[str], btf: Path) -> str:
     """Return what tells this boot, with the modules that are loaded now, from any other."""
-    modules = b" ".join(sorted(b"@".join(line.split()[:6:5]) for line in _lines(MODULES)))
+    modules = b" ".join(sorted(map(_loaded, _lines(MODULES))))
     key = hashlib.sha256()
     for part in (BOOT_ID.read_bytes(), modules, " ".join(sorted(names)).encode(), _which(btf)):
         key.update(part + b"\0")
     return key.hexdigest()[:32]
+
+
+def _loaded(line: bytes) -> bytes:
+    """Return what tells a module, by its line in MODULES, from itself after a reload."""
+    name, address = line.split()[:6:5]
+    return b"%s@%s %d" % (name, address, module(name.decode()) or 0)
+
+
+def module(name: str) -> int | None:
+    """Return a number that a module has until it is unloaded; None where there is none.
+
+    Loaded again, it may well get the same address, but never the same inode.
+    """
+    try:
+        return (SYS_MODULE / name).stat().st_ino
+    except OSError:
+        return None
 
 
 def _which(path: Path) -> bytes:

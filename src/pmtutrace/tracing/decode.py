@@ -6,7 +6,7 @@ import functools
 import socket
 from typing import TYPE_CHECKING, NamedTuple
 
-from pmtutrace.events import Counter, CounterKey, Flow, Outer
+from pmtutrace.events import Counter, CounterKey, Device, Flow, Outer
 from pmtutrace.printable import printable
 
 if TYPE_CHECKING:
@@ -95,6 +95,7 @@ class Decoder:
                 dport,
             ),
             outer,
+            Device(f["maker_netns"], f["maker_ifindex"]) if f["maker_ifindex"] else None,
         )
         return key, f["tunnel_id"], socket.ntohs(f["be_outer_dport"])
 

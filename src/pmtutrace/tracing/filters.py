@@ -17,11 +17,11 @@ from pmtutrace.printable import printable
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
-    from pmtutrace.events import Event, Flow, TunnelRef
+    from pmtutrace.events import Device, Event, Flow, TunnelRef
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-# Where a drop happened: namespace inode, ifindex, outer endpoints as text.
-Place = tuple[int, int, str]
+# Where a drop happened: namespace inode, ifindex, outer endpoints as text, who made them.
+Place = tuple[int, int, str, "Device | None"]
 
 
 def network(text: str) -> Network:
@@ -37,7 +37,7 @@ def network(text: str) -> Network:
 def place(key: CounterKey | Drop) -> Place:
     """Return where a drop happened, as far as that decides which tunnel it is in."""
     outer = f"{key.outer.saddr} {key.outer.daddr}" if key.outer else ""
-    return key.netns, key.ifindex, outer
+    return key.netns, key.ifindex, outer, key.maker
 
 
 @dataclass(slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,9 @@ from pmtutrace.kernel.loader import Attached, Loader
 from pmtutrace.tracing.clock import HZ
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from pmtutrace.kernel.hooks import Hook
     from pmtutrace.tracing.settings import Settings
 
 BTF = Path("/sys/kernel/btf/vmlinux")
@@ -30,6 +34,8 @@ class KernelSide:
         privileges.require()
         self.settings = settings
         self.attached: tuple[Attached, ...] = ()
+        self._modules: dict[str, int | None] = {}
+        self._moves = b""
         self._config: dict[str, int] = {}
         self._boot = self._look()
         self.image = self._choose_image()
@@ -71,7 +77,14 @@ class KernelSide:
         table = 1 - self._config["site_table"]
         self._write_sites(table)
         self._configure(site_table=table)
+        self._follow_modules()
         return True
+
+    def modules_moved(self) -> bool:
+        """Say whether a module has come or gone since last asked, where the kernel tells of it."""
+        before = self._moves
+        self._moves = libbpf.map_lookup(self.loader.maps["module_moves"], bytes(4), 8)
+        return self._moves != before
 
     def location(self, address: int) -> str:
         """Return ``function+0xoffset`` for a kernel address, an empty string for none."""
@@ -110,9 +123,8 @@ class KernelSide:
         return chosen
 
     def _attach(self) -> None:
-        symbols_there = frozenset(piece.symbol for piece in self._boot.ranges)
-        available = features.probe(self.image.tracepoints, self.image.functions, symbols_there)
-        available = plan.without(available, self.settings.without)
+        found = features.probe(self.image.tracepoints, self.image.functions, self._symbols())
+        self._features = plan.without(found, self.settings.without)
         self._write_sites(0)
         self._config = {
             "every": int(self.settings.every),
@@ -126,14 +138,37 @@ class KernelSide:
         }
         for inum in self.settings.netns or ():
             self.watch(inum)
-        attached = []
         self._configure()
-        for step in plan.plan(hooks.HOOKS, available):
+        self.attached = tuple(self._attached(hooks.HOOKS))
+
+    def _attached(self, wanted: Iterable[Hook]) -> Iterator[Attached]:
+        """Attach hooks one by one, each with what it settles for the programs."""
+        for step in plan.plan(tuple(wanted), self._features, cold=self.settings.cold):
+            if step.hook.module:
+                self._modules[step.hook.name] = symbols.module(step.hook.module)
             result = self.loader.attach(step)
-            attached.append(result)
             if result.rung and result.rung.settings:
                 self._configure(**dict.fromkeys(result.rung.settings, 1))
-        self.attached = tuple(attached)
+            yield result
+
+    def _follow_modules(self) -> None:
+        """Attach to what modules have brought, and let go of what went with them.
+
+        A kprobe on a module that has gone is dead for good: it is made anew when it comes back.
+        """
+        self._features = replace(self._features, symbols=self._symbols())
+        moved = [
+            a.hook
+            for a in self.attached
+            if a.hook.module and self._modules[a.hook.name] != symbols.module(a.hook.module)
+        ]
+        for hook in moved:
+            self.loader.release(hook.name)
+        anew = {result.hook: result for result in self._attached(moved)}
+        self.attached = tuple(anew.get(old.hook, old) for old in self.attached)
+
+    def _symbols(self) -> frozenset[str]:
+        return frozenset(piece.symbol for piece in self._boot.ranges)
 
     def _configure(self, **changes: int) -> None:
         self._config.update(changes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pmtutrace.events import Drop, IcmpLost, TunnelRef
+from pmtutrace.events import Device, Drop, IcmpLost, TunnelRef
 from pmtutrace.kernel import sites
 from pmtutrace.printable import printable
 from pmtutrace.tracing import clock, decode
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pmtutrace.events import CounterKey
     from pmtutrace.kernel.image import Image
     from pmtutrace.tunnels.inventory import Inventory
+    from pmtutrace.tunnels.tunnel import Tunnel
 
 FLAG_DF = 1
 FIRST_DUMP_S = 2.0
@@ -78,11 +79,12 @@ class Namer:
             dev=dev,
             ifindex=key.ifindex,
             indev=indev if f["in_ifindex"] else "",
-            tunnel=self._tunnel(key, dev, decode.name(f["kind"]), tunnel_id, outer_port),
+            tunnel=self._tunnel(key, f, tunnel_id, outer_port),
             flow=key.flow,
             outer=key.outer,
             count=f["count"],
             packet=f["packet"][: f["caplen"]],
+            maker=key.maker,
         )
 
     def _icmp_lost(self, f: dict[str, Any], offset: int) -> IcmpLost:
@@ -117,18 +119,23 @@ class Namer:
         return f"{reason} {site}" if reason else site
 
     def _tunnel(
-        self, key: CounterKey, dev: str, kind: str, tunnel_id: int, port: int
+        self, key: CounterKey, f: dict[str, Any], tunnel_id: int, port: int
     ) -> TunnelRef | None:
+        """Name the tunnel: the device itself, else who made the outer header, else by endpoints."""
         from pmtutrace.tunnels import kinds
 
+        kind, maker_kind = decode.name(f["kind"]), decode.name(f["maker_kind"])
         if kind in kinds.KINDS:
-            return TunnelRef(dev, kind)
+            return self._known(Device(key.netns, key.ifindex), decode.name(f["dev"]), kind)
+        if key.maker and maker_kind in kinds.KINDS:
+            return self._known(key.maker, decode.name(f["maker"]), maker_kind)
         if self.inventory is None:
             return None
         self.inventory.wait(FIRST_DUMP_S)
         if key.outer is None:
             # A socket that is bound to a device, but whose route nothing shows.
-            found = self.inventory.by_device(key.netns, key.ifindex) if dev and not kind else None
+            unseen = decode.name(f["dev"]) and not kind
+            found = self.inventory.by_device(key.netns, key.ifindex) if unseen else None
         else:
             found = self.inventory.by_outer(
                 key.netns,
@@ -138,7 +145,20 @@ class Namer:
                 tunnel_id or None,
                 port or None,
             )
-        return TunnelRef(printable(found.name), found.type) if found else None
+        return _reference(found, printable(found.name)) if found else None
+
+    def _known(self, device: Device, name: str, kind: str) -> TunnelRef:
+        """Return a tunnel that the kernel has named, with what the inventory knows of it."""
+        found = None
+        if self.inventory is not None and self.inventory.wait(FIRST_DUMP_S):
+            found = self.inventory.by_device(*device)
+        if found is None or found.type != kind:
+            return TunnelRef(name, kind)
+        return _reference(found, name)
+
+
+def _reference(tunnel: Tunnel, name: str) -> TunnelRef:
+    return TunnelRef(name, tunnel.type, tunnel.local, tunnel.remote, tunnel.overhead)
 
 
 def function(location: str) -> str:

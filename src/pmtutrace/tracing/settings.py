@@ -25,6 +25,7 @@ class Settings:
         plain: read kernel memory by helper calls only, as on a kernel that knows nothing better.
         without: ways to attach that are not used (``fentry``, ``kprobe`` …), as on a kernel that
             does not have them.
+        cold: attach nothing that runs for packets of which none is refused.
     """
 
     netns: Collection[int] | None = None
@@ -36,3 +37,4 @@ class Settings:
     flows: int = 65536
     plain: bool = False
     without: frozenset[str] = frozenset()
+    cold: bool = False

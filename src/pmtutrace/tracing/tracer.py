@@ -114,9 +114,10 @@ class Tracer:
         self._running().watch(inum)
 
     def refresh(self) -> None:
-        """Take in the sites of modules that have been loaded since last looked.
+        """Take in the sites and functions of modules that have been loaded since last looked.
 
-        :meth:`poll` does so twice a second; call this before counting on a module just loaded.
+        :meth:`poll` does so when the kernel says that a module has come or gone, and twice a second
+        in any case; call this before counting on a module just loaded.
         """
         self._refreshed = time.monotonic()
         self._running().refresh()
@@ -132,7 +133,7 @@ class Tracer:
         """Return the events that have come in since last asked, in order; tunnels come last."""
         if self._ring is None:
             return []
-        if time.monotonic() - self._refreshed > REFRESH_S:
+        if self._running().modules_moved() or time.monotonic() - self._refreshed > REFRESH_S:
             self.refresh()
         self._ring.consume()
         out: list[Event] = []
@@ -206,9 +207,15 @@ class Tracer:
         return out
 
     def run_times(self) -> dict[str, tuple[int, int]]:
-        """Return the kernel's run_time_ns and run_cnt of each program (needs its statistics on)."""
-        infos = ((n, libbpf.program_info(fd)) for n, fd in self._running().loader.programs())
-        return {name: (info.run_time_ns, info.run_cnt) for name, info in infos}
+        """Return the kernel's run_time_ns and run_cnt of each program (needs its statistics on).
+
+        One that is attached to several functions is loaded as often; these are added up.
+        """
+        out: dict[str, tuple[int, int]] = {}
+        for name, fd in self._running().loader.programs():
+            info, (ns, runs) = libbpf.program_info(fd), out.get(name, (0, 0))
+            out[name] = ns + info.run_time_ns, runs + info.run_cnt
+        return out
 
     def _running(self) -> KernelSide:
         if self._kernel is None:

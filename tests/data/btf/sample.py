@@ -1,6 +1,7 @@
 """BTF files made by hand, for tests of what no kernel at hand contains."""
 
 import runpy
+import struct
 from pathlib import Path
 
 from pmtutrace.kernel.btf import Btf
@@ -12,10 +13,14 @@ FLAG = 1 << 31
 
 
 class Sample:
-    """Builds a BTF file; a type's id is what the method returns."""
+    """Builds a BTF file; a type's id is what the method returns.
 
-    def __init__(self):
-        self.records = [RECORD("", 0, 0, ())]
+    With a base, it is that of a module: types and names go on after those of the kernel.
+    """
+
+    def __init__(self, base=None):
+        self.base = base
+        self.records = [RECORD("", 0, 0, ())] * (len(base) if base else 1)
         self.names = b"\0"
 
     def name(self, name):
@@ -54,7 +59,21 @@ class Sample:
         return self.add(Kind.FUNC_PROTO, "", returns, rest, len(parameters))
 
     def data(self):
-        return WRITE(self.records, self.names)
+        if not self.base:
+            return WRITE(self.records, self.names)
+        own = [self.records[0], *self.records[len(self.base) :]]
+        data = bytearray(WRITE(own, self.names))
+        # The writer numbers strings from 0.
+        _, _, _, header, _, size, _, _ = struct.unpack_from("<HBBIIIII", data)
+        words = list(struct.unpack_from(f"<{size // 4}I", data, header))
+        at = 0
+        for record in own[1:]:
+            for i, mark in enumerate("s--" + record.shape):
+                if mark == "s" and words[at + i]:
+                    words[at + i] += self.base.string_end
+            at += 3 + len(record.shape)
+        struct.pack_into(f"<{size // 4}I", data, header, *words)
+        return bytes(data)
 
     def btf(self):
-        return Btf.parse(self.data(), source="sample")
+        return Btf.parse(self.data(), self.base, source="sample")

@@ -33,6 +33,7 @@ CONTENT = {
     "programs": [{"name": "p", "code": CODE.hex(), "references": [[0, 0]]}],
     "tracepoints": {"kfree_skb": 77},
     "functions": {bytecode.KFUNC: 88},
+    "btf": {"types": 100},
     "reasons": {"PKT_TOO_BIG": 5},
     "layout": "struct a {\n\t__u32 x;\n};",
 }

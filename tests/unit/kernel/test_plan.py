@@ -9,6 +9,7 @@ import pytest
 from pmtutrace.kernel import hooks, plan
 from pmtutrace.kernel.btf import Btf
 from pmtutrace.kernel.btf_records import Kind
+from pmtutrace.kernel.loader import Attached
 from pmtutrace.kernel.plan import Features, Support
 
 DATA = Path(__file__).parents[2] / "data" / "btf"
@@ -47,7 +48,11 @@ def best(features):
 
 NO_FENTRY = ("fentry", "fexit")
 NO_KPROBE = ("kprobe", "kretprobe", *NO_FENTRY)
-REST = {"tunnel_check": "tracepoint", "route": "tracepoint", "drop": "tracepoint"}
+REST = dict.fromkeys(("tunnel_check", "route", "modules", "drop"), "tracepoint")
+TUNNELS = {
+    **dict.fromkeys(("tunnel4", "tunnel6"), ("fentry", "kprobe")),
+    **dict.fromkeys(("vti", "vti6", "xfrm"), ("kprobe", "fentry")),
+}
 
 
 @pytest.mark.parametrize(
@@ -72,6 +77,10 @@ def test_the_rung_that_a_kernel_gets(release, without, icmp4, icmp6):
         "icmp4": icmp4,
         "icmp6": icmp6,
         "local": next((how for how in ("kprobe", "fentry") if how not in without), None),
+        **{
+            name: next((how for how in ladder if how not in without), "inventory")
+            for name, ladder in TUNNELS.items()
+        },
         **REST,
     }
 
@@ -139,6 +148,52 @@ def test_ways_that_are_not_wanted_are_as_if_refused():
     assert best(lowered) == best(features(V7, without=NO_FENTRY))
     assert dict(plan.plan(hooks.HOOKS, lowered)[0].refused) == {"fentry": "fentry: not wanted"}
     assert plan.without(features(V7), ()) == features(V7)
+
+
+def test_a_function_of_a_module_is_waited_for():
+    functions = {"vti_tunnel_xmit", "xfrmi_xmit"}
+    steps = plan.plan(hooks.HOOKS, features(V7, symbols=hooks.FUNCTIONS - functions))
+    waiting = {step.hook.name: step for step in steps if step.waits}
+    assert waiting.keys() == {"vti", "xfrm"}
+    assert [rung.attachments for rung in waiting["vti"].rungs] == [()]
+    assert dict(waiting["vti"].refused) == dict.fromkeys(
+        ("kprobe", "fentry"), "module ip_vti is not loaded"
+    )
+
+
+def test_a_module_has_its_own_btf():
+    found = features(V7)
+    assert "xfrmi_xmit" not in found.functions
+    (step,) = (s for s in plan.plan(hooks.HOOKS, found) if s.hook.name == "xfrm")
+    assert [rung.name for rung in step.rungs] == ["kprobe", "fentry", "inventory"]
+
+
+def test_cold_leaves_out_what_is_hot():
+    for release, without in ((V5, ()), (V7, ()), (V7, NO_KPROBE)):
+        for step in plan.plan(hooks.HOOKS, features(release, without=without), cold=True):
+            for rung in step.rungs:
+                assert not rung.attachments or {step.hook.cost, rung.cost} == {"cold"}
+    found = {s.hook.name: s for s in plan.plan(hooks.HOOKS, features(V7), cold=True)}
+    assert found["icmp6"].rungs[0].name == "fentry"
+    assert found["icmp6"].rungs[-1].name == "predicates"
+    assert found["tunnel4"].rungs[0].name == "inventory"
+    assert found["route"].rungs == ()
+    assert dict(found["route"].refused) == {"tracepoint": plan.COLD}
+    assert found["drop"].rungs
+
+
+def test_what_an_attached_hook_does_not_know():
+    steps = {s.hook.name: s for s in plan.plan(hooks.HOOKS, features(V7), cold=True)}
+    hook = steps["route"].hook
+    nothing = Attached(hook, None, steps["route"].refused)
+    assert (nothing.blind, nothing.left_out, nothing.cost) == (hook.blind, True, "hot")
+    xfrm = steps["xfrm"].hook
+    assert Attached(xfrm, xfrm.ladder[-1], (), waits=True).blind == ""
+    assert Attached(xfrm, xfrm.ladder[-1], ()).blind == xfrm.ladder[-1].blind
+    icmp6 = steps["icmp6"].hook
+    costs = {rung.name: Attached(icmp6, rung, ()).cost for rung in icmp6.ladder}
+    assert costs.pop("tracepoint") == "hot"
+    assert set(costs.values()) == {"cold"}
 
 
 class TestCatalogue:

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from pmtutrace.events import Counter, CounterKey, Flow, Outer
+from pmtutrace.events import Counter, CounterKey, Device, Flow, Outer
 from pmtutrace.kernel import sites, sources
 from pmtutrace.layout import Layout
 from pmtutrace.tracing import decode
@@ -75,6 +75,12 @@ def test_a_key_in_a_tunnel():
     assert found.flow == Flow("fd77:1::1", "fd77:2::1", 17, 2323, 9)
     assert found.outer == Outer("192.0.2.1", "192.0.2.2", 17)
     assert (tunnel_id, outer_port) == (77, 4789)
+    assert found.maker is None
+
+
+def test_who_made_the_outer_header():
+    found, _, _ = DECODER.key(key(maker_netns=4026532001, maker_ifindex=9))
+    assert found.maker == Device(4026532001, 9)
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,7 @@ def key_of(event):
         event.family,
         event.flow,
         event.outer,
+        event.maker,
     )
 
 
