@@ -53,6 +53,7 @@ check: setup-test
 
 bench: setup-test
 	@$(BIN)/python tests/bench/storm.py
+	@$(BIN)/python tests/bench/tunnels.py
 	@$(BIN)/python tests/bench/start.py
 
 clean:

@@ -1,0 +1,185 @@
+"""What tracing costs a packet that fits into its tunnel: for each kind of tunnel that the lab has.
+
+Two tracers run at once, one that attaches by fentry wherever it can and one by kprobe, so that both
+are measured on the same packets. By the kernel's run_time_ns/run_cnt it prints for each tunnel what
+a run of the hook takes that names the device, and of an empty program beside it; and what all our
+programs took, by packet, and how many of them ran. Fails if a packet that fits is counted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from pmtutrace.errors import LabError, NotSupported
+from pmtutrace.kernel import features, libbpf
+from pmtutrace.kernel.hooks import TUNNEL_FUNCTIONS
+from pmtutrace.lab import traffic
+from pmtutrace.lab.build import built
+from pmtutrace.lab.scenarios import ALL
+from pmtutrace.tracing.tracer import Settings, Tracer
+from pmtutrace.tunnels.kinds import KINDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pmtutrace.lab.net import Net
+    from pmtutrace.lab.scenario import Scenario
+    from pmtutrace.lab.traffic import Traffic
+
+PACKETS = 2000
+# What fits where it is the outer packet that meets a small MTU, and exceeds 1280 with its headers.
+INSIDE = 1225
+PATIENCE_S = 60
+WAYS = {"fentry": Settings(), "kprobe": Settings(without=frozenset({"fentry", "fexit"}))}
+HOT = {function.program for function in TUNNEL_FUNCTIONS}
+EVERYWHERE = ("iptunnel_xmit", "ip6_local_out")
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How long programs ran, and how often."""
+
+    ns: int = 0
+    runs: int = 0
+
+    def __add__(self, other: Ran) -> Ran:
+        return Ran(self.ns + other.ns, self.runs + other.runs)
+
+    def __sub__(self, other: Ran) -> Ran:
+        return Ran(self.ns - other.ns, self.runs - other.runs)
+
+    def each(self) -> str:
+        return f"{self.ns / self.runs:.0f}" if self.runs else "-"
+
+
+class Bench:
+    """Both tracers, and the empty programs of both ways."""
+
+    def __init__(self, stack: contextlib.ExitStack) -> None:
+        self.tracers = {way: stack.enter_context(Tracer(s)) for way, s in WAYS.items()}
+        self.empty = {way: list(self._attached(way, stack)) for way in WAYS}
+
+    def _attached(self, way: str, stack: contextlib.ExitStack) -> Iterator[int]:
+        """Attach a program that does nothing where all tunnels pass, if the kernel lets us."""
+        for function in EVERYWHERE:
+            if way == "kprobe" and not features.KPROBE_PMU.exists():
+                continue
+            number = self.tracers["fentry"].image.functions[function]
+            target = libbpf.Target(libbpf.TRACE_FENTRY, number) if way == "fentry" else None
+            kind = libbpf.PROG_TRACING if target else libbpf.PROG_KPROBE
+            with contextlib.suppress(OSError):
+                fd = libbpf.prog_load(kind, "empty", features.NOTHING, target)
+                stack.callback(os.close, fd)
+                if target:
+                    link = libbpf.raw_tracepoint_open(None, fd)
+                else:
+                    entry = libbpf.KPROBE_ENTRY
+                    link = libbpf.attach_kprobe(fd, entry, f"empty_{function}", function)
+                stack.callback(os.close, link)
+                yield fd
+
+    def ran(self) -> dict[tuple[str, str], Ran]:
+        """Return the sums so far, by way and which programs: hot, empty, all (of ours)."""
+        out = {}
+        for way, tracer in self.tracers.items():
+            times = {name: Ran(*spent) for name, spent in tracer.run_times().items()}
+            hot = (ran for name, ran in times.items() if name.rpartition("_")[0] in HOT)
+            out[way, "hot"] = sum(hot, Ran())
+            out[way, "all"] = sum(times.values(), Ran())
+            infos = map(libbpf.program_info, self.empty[way])
+            out[way, "empty"] = sum((Ran(i.run_time_ns, i.run_cnt) for i in infos), Ran())
+        return out
+
+    def counted(self, net: Net) -> int:
+        own = {node.inum for node in net}
+        counters = [item for t in self.tracers.values() for item in t.counters().items()]
+        return sum(counter.packets for key, counter in counters if key.netns in own)
+
+
+def scenarios() -> Iterator[tuple[str, Scenario]]:
+    """Yield a scenario for each kind of tunnel, version of its outer header, and set of options."""
+    seen = set()
+    for scenario in ALL:
+        tunnels = scenario.topology.tunnels
+        plain = scenario.traffic.what == "udp" and scenario.traffic.node == "a"
+        if len(tunnels) != 1 or scenario.topology.bridges or scenario.topology.rules or not plain:
+            continue
+        if tunnels[0].type not in KINDS:
+            continue  # TUN, TAP: user space makes the outer header
+        version = 6 if ":" in tunnels[0].endpoints[0] else 4
+        options = [f"{key}={value}" for key, value in tunnels[0].options.items() if value]
+        options += ["external"] * tunnels[0].external
+        name = " ".join([tunnels[0].type, f"over IPv{version}", *options])
+        if name not in seen:
+            seen.add(name)
+            yield name, scenario
+
+
+def fitting(scenario: Scenario, count: int) -> Traffic:
+    """Return the traffic of a scenario, but as long as just fits."""
+    expected = scenario.expected
+    length = expected.mtu if expected and not expected.outer else INSIDE
+    return replace(scenario.traffic, length=length, count=count, longer=0, segments=1, sink=False)
+
+
+def send(net: Net, scenario: Scenario, count: int) -> None:
+    """Send packets that fit, and wait until the tunnel's device has sent the last."""
+    port = scenario.topology.tunnels[0].ends[0]
+
+    def sent() -> int:
+        return net[port.node].counters()[f"{port.dev}:tx_packets"]
+
+    wanted, end = sent() + count, time.monotonic() + PATIENCE_S
+    traffic.send(net, fitting(scenario, count))
+    while sent() < wanted:
+        if time.monotonic() > end:
+            raise LabError(f"{wanted - sent()} packets did not leave")
+        os.sched_yield()
+
+
+def measure(bench: Bench, scenario: Scenario) -> dict[tuple[str, str], Ran]:
+    """Return what programs took for PACKETS packets, by way and which programs."""
+    with built(scenario) as net:
+        for tracer in bench.tracers.values():
+            tracer.refresh()
+        traffic.send(net, replace(fitting(scenario, 1), sink=True))
+        send(net, scenario, 50)
+        counted, before = bench.counted(net), bench.ran()
+        send(net, scenario, PACKETS)
+        after = bench.ran()
+        if bench.counted(net) != counted:
+            raise LabError("packets that fit were counted")
+        return {key: after[key] - before[key] for key in after}
+
+
+def main() -> int:
+    stats, failed = libbpf.enable_stats(), False
+    heads = [f"{what} {way}" for what in ("hot", "empty", "all", "runs") for way in WAYS]
+    print(f"{'tunnel':32} " + " ".join(f"{head:>12}" for head in heads))
+    with contextlib.ExitStack() as stack:
+        bench = Bench(stack)
+        for name, scenario in scenarios():
+            try:
+                spent = measure(bench, scenario)
+            except NotSupported as error:
+                print(f"{name:32} {error.message}", flush=True)
+                continue
+            except LabError as error:
+                print(f"{name:32} FAILED {scenario.name}: {error.message}", flush=True)
+                failed = True
+                continue
+            cells = [spent[way, what].each() for what in ("hot", "empty") for way in WAYS]
+            cells += [f"{spent[way, 'all'].ns / PACKETS:.0f}" for way in WAYS]
+            cells += [f"{spent[way, 'all'].runs / PACKETS:.1f}" for way in WAYS]
+            print(f"{name:32} " + " ".join(f"{cell:>12}" for cell in cells), flush=True)
+    os.close(stats)
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
