@@ -120,7 +120,8 @@ struct refusal {
 	__u8 silent;
 	__u8 known; /* verdict of the message, or none */
 	__u8 ipv6;
-	__u16 flags; /* of the event, where there is no packet */
+	__u16 flags; /* of the event, where there is no packet; likewise: */
+	__u32 mark;
 };
 #define NESTING 4
 BPF_PERCPU_ARRAY(refusals, struct refusal, NESTING);

@@ -250,13 +250,13 @@ examine(struct sk_buff *skb, struct refusal *r, struct config *cfg)
 	if (!certain && r->reason != SKB_DROP_REASON_NOT_SPECIFIED)
 		return FOUND_OTHER;
 #endif
-	site = site_of(cfg, r->location);
-	r->site = site ? site->site : cfg->site_other;
-	r->check = site ? site->check : CHECK_NEWS;
-	r->silent = site ? site->silent : 1;
 	/* A header that cannot be read is IPv4's concern: CAUSE_BAD_HEADER. */
 	peek(&r->packet, r->packet.at, &version, 1);
 	r->ipv6 = version >> 4 == 6;
+	site = site_of(cfg, r->location);
+	r->site = !site ? cfg->site_other : r->ipv6 ? site->site6 : site->site;
+	r->check = site ? site->check : CHECK_NEWS;
+	r->silent = site ? site->silent : 1;
 	take_news(skb, r, cfg);
 	/* What another's news quotes: it is passed on, and nothing was dropped. */
 	if (r->check == CHECK_RELAY)

@@ -85,6 +85,7 @@ static __always_inline bool begin_local(struct sock *sk, struct refusal *r,
 
 	__builtin_memset(&r->key, 0, sizeof(r->key));
 	r->flags = 0;
+	r->mark = READ(sk, sk_mark);
 	r->key.netns = READ(net, ns.inum);
 	r->key.proto = READ(sk, sk_protocol);
 	return !cfg->filter_netns || watched_netns.lookup(&r->key.netns);
@@ -128,8 +129,7 @@ static __always_inline void refused6(struct sock *sk, struct refusal *r,
 				     bool dontfrag)
 {
 	struct inet_sock *inet = (struct inet_sock *)sk;
-	const __u64 *daddr = (const __u64 *)r->key.daddr;
-	__u64 peer[2] = {};
+	__u64 daddr[2], peer[2] = {};
 
 	if ((may_be_split(pmtudisc_ipv6(READ(inet, pinet6))) && !dontfrag &&
 	     !has_header(cfg, sk, r->location)) ||
@@ -141,6 +141,7 @@ static __always_inline void refused6(struct sock *sk, struct refusal *r,
 	r->key.ifindex = READ(flow, __fl_common.flowic_oif);
 	set_ports(sk, &r->key, READ(flow, uli.ports.sport),
 		  READ(flow, uli.ports.dport));
+	__builtin_memcpy(daddr, r->key.daddr, sizeof(daddr));
 	load_kernel(peer, sizeof(peer), &sk->__sk_common.skc_v6_daddr);
 	find_device(sk, r, peer[0] == daddr[0] && peer[1] == daddr[1]);
 	forget();

@@ -10,6 +10,7 @@ static __always_inline void fill_packet(struct event *event, struct refusal *r)
 	__u8 head[8] = {};
 
 	event->gso = gso_size(skb);
+	event->mark = READ(skb, mark);
 	event->in_ifindex = READ(skb, skb_iif);
 	if (indev != r->out)
 		copy_name(event->indev, indev);
@@ -85,6 +86,7 @@ int report(struct refusal *r)
 		copy_packet(event, &r->packet, cfg->caplen);
 	} else {
 		event->flags = r->flags;
+		event->mark = r->mark;
 	}
 	stream(event);
 	return 0;

@@ -135,6 +135,8 @@ struct event {
 	__u32 in_ifindex;
 	__u16 flags;
 	__u16 caplen;
+	__u32 mark; /* of the packet, or of the socket where there is none */
+	__u32 padding;
 	struct flow_key key;
 	__u8 dev[16];
 	__u8 indev[16];
@@ -143,16 +145,17 @@ struct event {
 	__u8 maker_kind[16];
 	__u8 packet[128];
 };
-_Static_assert(sizeof(struct event) == 384, "event");
+_Static_assert(sizeof(struct event) == 392, "event");
 
 /* One contiguous piece of a kernel function in which packets are refused. */
 struct site_range {
 	__u64 start;
 	__u64 end;
-	__u16 site;
+	__u16 site;  /* of IPv4 packets */
+	__u16 site6; /* of IPv6 packets */
 	__u8 check;
 	__u8 silent;
-	__u32 padding;
+	__u16 padding;
 };
 _Static_assert(sizeof(struct site_range) == 24, "site_range");
 

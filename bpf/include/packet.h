@@ -24,6 +24,7 @@
 #define PORT_VXLAN 4789
 #define PORT_VXLAN_LINUX 8472 /* what the kernel used before the IANA number */
 #define PORT_GENEVE 6081
+#define PORT_ESP 4500 /* RFC 3948 */
 
 #define GRE_CSUM 0x8000
 #define GRE_ROUTING 0x4000
@@ -201,8 +202,8 @@ static __always_inline __u16 skip_ethernet(const struct packet *p, __u32 *at)
 }
 
 /* If a tunnel header follows, return the type of what it carries and move *at
- * to it; else return 0. The outermost key takes the VNI or key along.
- * RFC 2784, 2890 (GRE), 7348 (VXLAN), 8926 (Geneve). */
+ * to it; else return 0. The outermost key takes the VNI, key or SPI along.
+ * RFC 2784, 2890 (GRE), 7348 (VXLAN), 8926 (Geneve), 4303, 3948 (ESP). */
 static __always_inline __u16 skip_tunnel(const struct packet *p,
 					 struct flow_key *outermost,
 					 const struct upper *up, __u32 *at)
@@ -253,10 +254,21 @@ static __always_inline __u16 skip_tunnel(const struct packet *p,
 		    type == ETH_P_ERSPAN2)
 			return skip_ethernet(p, at);
 		return type;
+	case PROTO_ESP:
+		if (outermost && !peek(p, up->at, &be_id, sizeof(be_id)))
+			outermost->tunnel_id = be32(be_id);
+		return 0;
 	case PROTO_UDP:
 		if (peek(p, up->at, &udp, sizeof(udp)))
 			return 0;
 		type = be16(udp.be_dport);
+		if (type == PORT_ESP || be16(udp.be_sport) == PORT_ESP) {
+			/* 0 is what IKE puts there. */
+			peek(p, up->at + 8, &be_id, sizeof(be_id));
+			if (outermost)
+				outermost->tunnel_id = be32(be_id);
+			return 0;
+		}
 		if (type == PORT_VXLAN || type == PORT_VXLAN_LINUX) {
 			/* The I flag must be set, else it is somebody's UDP. */
 			if (!(udp.flags & 0x08))

@@ -64,7 +64,8 @@ class Drop:
     ``count`` is the number of drops of this key since its last event on the same CPU, this one
     included. ``gso`` is the segment payload size of a GSO packet, else 0. ``length`` is None where
     a socket was refused before there was a packet (verdict ``local``). ``maker`` is the device that
-    made the outer header, where that was seen.
+    made the outer header, where that was seen. ``mark`` is that of the packet, else of its socket,
+    ``spi`` that of IPsec where an ESP packet was refused.
     """
 
     ts: int
@@ -89,6 +90,8 @@ class Drop:
     count: int
     packet: bytes
     maker: Device | None = None
+    mark: int = 0
+    spi: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

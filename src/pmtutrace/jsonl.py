@@ -60,6 +60,11 @@ def flow(value: Flow) -> dict[str, Any]:
     }
 
 
+def spi(number: int) -> str:
+    """Return an SPI of IPsec as ip-xfrm(8) writes it."""
+    return f"{number:#010x}"
+
+
 def _outer(value: Outer | None) -> dict[str, Any] | None:
     if value is None:
         return None
@@ -124,6 +129,8 @@ def event(value: Event, names: Mapping[int, str]) -> dict[str, Any]:
                 "tunnel": _tunnel(value.tunnel),
                 "flow": flow(value.flow),
                 "outer": _outer(value.outer),
+                "spi": None if value.spi is None else spi(value.spi),
+                "mark": value.mark,
                 "count": value.count,
             }
         case IcmpLost():

@@ -145,6 +145,26 @@ EVENTS = {
     "a lost message of IPv6": IcmpLost(
         TS, 4026532001, 0, "kfree_skb_list", "", None, 6, "fd77::1", 1280, Flow("", "", 0)
     ),
+    "a socket is refused": dataclasses.replace(
+        FORWARDED,
+        site="__ip_append_data",
+        location="__ip_append_data+0x9c1",
+        reason=None,
+        verdict="local",
+        length=None,
+        dev="",
+        indev="",
+        flow=Flow("10.77.1.1", "10.77.2.1", 17, 2323, None),
+        mark=7,
+        packet=b"",
+    ),
+    "ESP": dataclasses.replace(
+        FORWARDED,
+        site="ip_fragment",
+        tunnel=TunnelRef("vti1", "vti"),
+        flow=Flow("192.0.2.1", "192.0.2.2", 50),
+        spi=0x1001,
+    ),
     "a tunnel appears": TunnelChange(TS, 4026532001, "appeared", "gre1", "gre", 1476),
     "a tunnel with a hostile name goes": TunnelChange(
         TS, 4026532001, "gone", "\x1b[1m\n", "vxlan", None

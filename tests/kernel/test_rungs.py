@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from pmtutrace.lab import run
@@ -45,4 +47,26 @@ def lower(request):
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_same_verdicts(name, lower):
     result = run.run(BY_NAME[name], lower)
+    assert result.result == "ok", result.reason
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "local-v4-udp-connected",
+        "local-v6-udp-connected",
+        "local-v4-header-included",
+        "ipsec-v4-udp-local",
+        "ipsec-v6-udp-local",
+    ],
+)
+def test_a_refused_socket_without_kprobes(name):
+    """By fentry: all the same, but nobody knows who refused where there is no packet."""
+    scenario = BY_NAME[name]
+    if name.startswith("local"):
+        scenario = replace(scenario, expected=replace(scenario.expected, site="other"))
+    with Tracer(Settings(without=frozenset({"kprobe", "kretprobe"}))) as tracer:
+        result = run.run(scenario, tracer)
+    if result.result == "skipped":
+        pytest.skip(result.reason)
     assert result.result == "ok", result.reason

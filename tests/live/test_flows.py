@@ -182,6 +182,27 @@ def test_flow(name, net, tracer):
     assert (event.length, event.mtu) == (LENGTH, 1400)
 
 
+IN_UDP = UDP(sport=4500, dport=4500)
+
+
+@pytest.mark.parametrize(
+    ("packet", "spi"),
+    [
+        (OUT4 / ESP(spi=7), 7),
+        (OUT6 / ESP(spi=0xFFFFFFFF), 0xFFFFFFFF),
+        (OUT4 / IN_UDP / ESP(spi=8), 8),
+        (OUT6 / UDP(sport=4500, dport=1024) / ESP(spi=9), 9),
+        (OUT4 / IN_UDP / Raw(bytes(8)), None),  # IKE
+        (OUT4 / PORTS / ESP(spi=7), None),
+    ],
+)
+def test_esp_is_named_by_its_spi(packet, spi, net, tracer):
+    send(net, octets_of(packet))
+    (event,) = tracer.poll()
+    assert event.spi == spi
+    assert event.outer is None
+
+
 def damaged(octets, noise):
     """Return a packet with some octets changed, those of its addresses not; still a header."""
     octets = bytearray(octets)

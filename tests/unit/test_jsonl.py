@@ -14,6 +14,7 @@ from pmtutrace.events import Flow, TunnelChange
 DROP_FIELDS = {
     *("type", "ts", "schema", "netns", "site", "location", "reason", "verdict", "cause", "len"),
     *("mtu", "gso", "df", "family", "dev", "indev", "tunnel", "flow", "outer", "count"),
+    *("spi", "mark"),
 }
 TUNNEL_FIELDS = {"name", "type", "local", "remote", "overhead"}
 

@@ -110,7 +110,7 @@ def test_pack_and_unpack():
 def test_nested_structs_are_dissolved():
     names = EVENTS.names("event")
     assert "key.saddr" in names
-    assert EVENTS.names("site_table")[6] == "range[1].start"
+    assert EVENTS.names("site_table")[7] == "range[1].start"
 
 
 GOOD = "struct a {\n\t__u32 x;\n\t__u16 y;\n\t__u8 z[2];\n};\n"

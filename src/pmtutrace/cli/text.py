@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from pmtutrace.events import ENDS, Drop, IcmpLost, PathMtuChange, TunnelChange
-from pmtutrace.jsonl import protocol
+from pmtutrace.jsonl import protocol, spi
 from pmtutrace.printable import printable
 
 if TYPE_CHECKING:
@@ -85,6 +85,8 @@ def _drop(event: Drop, netns: str) -> str:
     if event.outer:
         name = f"{event.tunnel.name} " if event.tunnel else ""
         tunnel = f" in {name}{event.outer.saddr} > {event.outer.daddr}"
+    elif event.spi is not None:
+        tunnel = f" spi {spi(event.spi)}" + (f" of {event.tunnel.name}" if event.tunnel else "")
     length = "-" if event.length is None else event.length
     return (
         f"{clock(event.ts)} {netns:10} {event.dev:8} {length:>5} {event.mtu:>5} {told:10} "

@@ -74,8 +74,12 @@ def _tp(program: str) -> Attachment:
 
 
 def _local(how: Literal["kprobe", "fentry"], *, ipsec: bool) -> tuple[Attachment, ...]:
-    """Return what tells of EMSGSIZE; with IPsec there may be a packet behind it."""
-    packet = ("xfrm_local_error", "xfrm6_local_rxpmtu") if ipsec else ()
+    """Return what tells of EMSGSIZE; with IPsec there may be a packet behind it.
+
+    Not xfrm_local_error(), which compilers put into its callers: it calls these by pointer.
+    """
+    functions = ("xfrm4_local_error", "xfrm6_local_error", "xfrm6_local_rxpmtu")
+    packet = functions if ipsec else ()
     return (
         *(Attachment(how, f"local_packet_{how}", function) for function in packet),
         Attachment(how, f"local_rxpmtu_{how}", "ipv6_local_rxpmtu"),

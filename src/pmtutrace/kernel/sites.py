@@ -7,8 +7,10 @@ gets them as ranges, and the names appear in events.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 OTHER = "other"
+XFRM = ("xfrm_output_one", "xfrm_output_resume")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +24,15 @@ class Site:
         silent: True where the function never tells the sender.
         freed_in: other functions in which its packets are freed: its callers, where it leaves that
             to them, or those into which compilers put it.
+        version: the IP version of the packets that it refuses, None for both: two sites may share
+            the function that frees their packets.
     """
 
     name: str
     check: str
     silent: bool = False
     freed_in: tuple[str, ...] = ()
+    version: Literal[4, 6] | None = None
 
 
 SITES = (
@@ -66,6 +71,12 @@ SITES = (
     # They tell the inner sender what they hear about the outer packet.
     Site("ip4ip6_err", "CHECK_RELAY"),
     Site("ip6ip6_err", "CHECK_RELAY"),
+    Site("vti_tunnel_xmit", "CHECK_NEWS"),
+    Site("vti6_tnl_xmit", "CHECK_NEWS"),
+    Site("xfrmi_xmit", "CHECK_NEWS"),
+    Site("__xfrm6_output", "CHECK_NEWS"),
+    Site("xfrm4_tunnel_check_size", "CHECK_NEWS", freed_in=XFRM, version=4),
+    Site("xfrm6_tunnel_check_size", "CHECK_NEWS", freed_in=XFRM, version=6),
     # Of local sockets: nothing is freed, the address is where the socket was told.
     Site("__ip_append_data", "CHECK_NEWS"),
     Site("__ip6_append_data", "CHECK_NEWS"),
@@ -76,3 +87,13 @@ SITES = (
 # Numbers in events. 0 is kept for a drop whose function is not in the list.
 NUMBERS = {OTHER: 0, **{site.name: number for number, site in enumerate(SITES, 1)}}
 NAMES = {number: name for name, number in NUMBERS.items()}
+
+
+def owners() -> dict[str, tuple[Site, Site]]:
+    """Return by kernel function which sites refuse what it frees: IPv4's and IPv6's."""
+    found: dict[str, dict[int, Site]] = {}
+    for site in SITES:
+        for name in (site.name, *site.freed_in):
+            for version in (4, 6) if site.version is None else (site.version,):
+                found.setdefault(name, {})[version] = site
+    return {name: (by.get(4) or by[6], by.get(6) or by[4]) for name, by in found.items()}

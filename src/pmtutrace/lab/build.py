@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pmtutrace.errors import LabError, NotSupported, PrivilegeError
 from pmtutrace.kernel import netns
-from pmtutrace.lab import modules, wire
+from pmtutrace.lab import ipsec, modules, wire
 from pmtutrace.lab.net import Net, Node
 from pmtutrace.lab.scenario import Scenario
 
@@ -76,6 +76,7 @@ def built(what: Scenario | Topology) -> Iterator[Net]:
             macs = wire.links(topology, names, routes, stack)
             wire.addresses(topology, routes, macs)
             wire.ways(topology, routes)
+            ipsec.load(topology, names)
             for label in topology.routers:
                 with netns.entered(netns.RUN / names[label]):
                     _sysctls(ROUTER_SYSCTLS)

@@ -7,7 +7,8 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from pmtutrace.errors import LabError
-from pmtutrace.lab import handmade
+from pmtutrace.lab import handmade, wireguard
+from pmtutrace.lab.topology import Security
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +41,7 @@ class Type:
         words: options that ``attributes`` takes care of.
         make: makes one end inside its namespace where rtnetlink cannot; what it returns is closed
             when the lab is torn down.
+        security: the IPsec that it needs.
     """
 
     attributes: Callable[[Tunnel, str, str], Attributes]
@@ -47,6 +49,7 @@ class Type:
     prefix: str
     words: frozenset[str] = frozenset()
     make: Callable[[Tunnel, Port, str, str], AbstractContextManager[object]] | None = None
+    security: Callable[[Tunnel], Security] | None = None
 
 
 def attributes(tunnel: Tunnel, local: str, remote: str) -> Attributes:
@@ -124,6 +127,32 @@ def _limited(
     }
 
 
+def _vti(tunnel: Tunnel, local: str, remote: str) -> Attributes:
+    return {"local": local, "remote": remote, "ikey": tunnel.key, "okey": tunnel.key}
+
+
+def _xfrm(tunnel: Tunnel, _local: str, _remote: str) -> Attributes:
+    return {"if_id": tunnel.key}
+
+
+def _by_mark(tunnel: Tunnel) -> Security:
+    return Security(_nodes(tunnel), tunnel.endpoints, mark=tunnel.key, states=_states(tunnel))
+
+
+def _by_interface(tunnel: Tunnel) -> Security:
+    return Security(_nodes(tunnel), tunnel.endpoints, if_id=tunnel.key, states=_states(tunnel))
+
+
+def _states(tunnel: Tunnel) -> bool:
+    return bool(tunnel.options.get("states", True))
+
+
+def _nodes(tunnel: Tunnel) -> tuple[str, str]:
+    near, far = tunnel.ends
+    return near.node, far.node
+
+
+STATES = frozenset({"states"})  # False: policies without any association
 TUNNELS: dict[str, Type] = {
     "vxlan": Type(_vxlan, ethernet=True, prefix="vxlan_"),
     "gre": Type(_gre, ethernet=False, prefix="gre_", words=_GRE),
@@ -139,4 +168,10 @@ TUNNELS: dict[str, Type] = {
     "tun": Type(_none, ethernet=False, prefix="", make=handmade.tun),
     "tap": Type(_none, ethernet=True, prefix="", make=handmade.tap),
     "l2tp": Type(_none, ethernet=True, prefix="", words=frozenset({"over"}), make=handmade.l2tp),
+    "vti": Type(_vti, ethernet=False, prefix="vti_", words=STATES, security=_by_mark),
+    "vti6": Type(_vti, ethernet=False, prefix="vti_", words=STATES, security=_by_mark),
+    "xfrm": Type(_xfrm, ethernet=False, prefix="xfrm_", words=STATES, security=_by_interface),
+    "wireguard": Type(
+        _none, ethernet=False, prefix="", words=frozenset({"peer"}), make=wireguard.make
+    ),
 }

@@ -1,8 +1,8 @@
 """The kernel's own counters of a network namespace, named as nstat(8) names them.
 
 ``IpFragFails``, ``IcmpOutDestUnreachs``, ``IcmpMsgInType3``, ``Ip6FragFails``,
-``Icmp6OutPktTooBigs`` … from ``/proc/net/snmp`` and ``/proc/net/snmp6``; those of devices as
-``rb:tx_dropped`` from ``/proc/net/dev``.
+``Icmp6OutPktTooBigs`` … from ``/proc/net/snmp`` and ``/proc/net/snmp6``; ``XfrmOutNoStates`` … from
+``/proc/net/xfrm_stat``; those of devices as ``rb:tx_dropped`` from ``/proc/net/dev``.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 OWN = Path("/proc/thread-self/net")
+IPSEC = OWN / "xfrm_stat"  # not in every kernel
 # The columns of /proc/net/dev that have a meaning of their own, under the names that sysfs uses.
 DEVICE_COLUMNS = {
     0: "rx_bytes",
@@ -30,6 +31,7 @@ def read() -> dict[str, int]:
         **pairs((OWN / "netstat").read_text()),
         **columns((OWN / "snmp6").read_text()),
         **devices((OWN / "dev").read_text()),
+        **(columns(IPSEC.read_text()) if IPSEC.exists() else {}),
     }
 
 

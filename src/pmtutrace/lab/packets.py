@@ -10,7 +10,7 @@ import socket
 import struct
 from ipaddress import ip_address
 
-IPPROTO_UDP, IPPROTO_TCP, IPPROTO_ICMP, IPPROTO_ICMPV6 = 17, 6, 1, 58
+IPPROTO_UDP, IPPROTO_TCP, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_ESP = 17, 6, 1, 58, 50
 DF = 0x4000
 UNREACHABLE, UNREACHABLE6 = 3, 1
 ECHO, ECHO6 = 8, 128
@@ -87,6 +87,14 @@ def udp(saddr: str, daddr: str, length: int, sport: int, dport: int) -> bytes:
     total = checksum(pseudo_header(saddr, daddr, IPPROTO_UDP, payload) + datagram)
     body = datagram[:6] + struct.pack("!H", (~total & 0xFFFF) or 0xFFFF) + datagram[8:]
     return ip_header(saddr, daddr, IPPROTO_UDP, payload) + body
+
+
+def esp(saddr: str, daddr: str, length: int, spi: int) -> bytes:
+    """Return an ESP packet (RFC 4303) of ``length`` octets; what it carries nobody can tell."""
+    payload = length - header_length(saddr)
+    return ip_header(saddr, daddr, IPPROTO_ESP, payload) + struct.pack("!II", spi, 1).ljust(
+        payload, b"\x5a"
+    )
 
 
 def later_fragment(saddr: str, daddr: str, length: int) -> bytes:

@@ -105,6 +105,7 @@ class Scenario:
     def needs(self) -> tuple[str, ...]:
         """Return the features of the kernel and the host that building it takes."""
         found = ["veth", *(tunnel.type for tunnel in self.topology.tunnels)]
+        found += ["ipsec"] * bool(self.topology.security)
         found += ["bridge"] * bool(self.topology.bridges) + ["nftables"] * bool(self.topology.rules)
         return tuple(dict.fromkeys(found))
 

@@ -7,11 +7,15 @@ is ever sent and device counters count nothing but the traffic of the scenario.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+ANYBODY = ("0.0.0.0/0", "::/0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,32 @@ class Tunnel:
     options: Mapping[str, object] = field(default_factory=dict)
     external: bool = False
     far: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Security:
+    """IPsec in tunnel mode between two nodes, given their addresses in the order of ``nodes``.
+
+    ``behind`` are the networks behind each of them that are protected, both IP versions mixed; only
+    those of the same version meet. ``mark`` and ``if_id`` tie it to a device. ``states`` False sets
+    up policies without any association, ``block`` policies that let nothing pass.
+    """
+
+    nodes: tuple[str, str]
+    endpoints: tuple[str, str]
+    behind: tuple[tuple[str, ...], tuple[str, ...]] = (ANYBODY, ANYBODY)
+    mark: int | None = None
+    if_id: int | None = None
+    states: bool = True
+    block: bool = False
+
+    def pairs(self, end: int) -> tuple[tuple[str, str], ...]:
+        """Return the pairs of networks behind one end and behind the other."""
+        return tuple(
+            (near, far)
+            for near, far in itertools.product(self.behind[end], self.behind[1 - end])
+            if (":" in near) == (":" in far)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +142,7 @@ class Topology:
     routers: tuple[str, ...] = ()
     sysctls: tuple[tuple[str, str, str], ...] = ()
     rules: tuple[tuple[str, str], ...] = ()
+    security: tuple[Security, ...] = ()
 
     @property
     def ports(self) -> tuple[Port, ...]:

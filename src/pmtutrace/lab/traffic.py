@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 COUNT = 23  # a prime: no accident doubles or halves it
 SPORT, DPORT = 2323, 9
+SPI = 0x2323  # of ESP packets that nobody can decrypt
 # linux/in.h, linux/in6.h, linux/if_packet.h; Python has no names for these.
 IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, IPV6_DONTFRAG = 10, 23, 62
 IP_RECVERR, IPV6_RECVERR = 11, 25
@@ -35,8 +36,8 @@ class Traffic:
     """Packets of one flow.
 
     Args:
-        what: ``udp``, ``echo``, ``tcp``, or raw ones: ``raw-udp``, ``later-fragment``,
-            ``icmp-error``.
+        what: ``udp``, ``echo``, ``tcp``, or raw ones: ``raw-udp``, ``esp``,
+            ``later-fragment``, ``icmp-error``.
         node: label of the sending node.
         saddr: source address; raw traffic may come from an address that nobody has.
         daddr: destination address.
@@ -176,6 +177,10 @@ def _raw_udp(_net: Net, traffic: Traffic) -> int:
     return _raw(packets.udp(traffic.saddr, traffic.daddr, traffic.length, SPORT, DPORT), traffic)
 
 
+def _esp(_net: Net, traffic: Traffic) -> int:
+    return _raw(packets.esp(traffic.saddr, traffic.daddr, traffic.length, SPI), traffic)
+
+
 def _later_fragment(_net: Net, traffic: Traffic) -> int:
     return _raw(packets.later_fragment(traffic.saddr, traffic.daddr, traffic.length), traffic)
 
@@ -203,6 +208,7 @@ SENDERS: dict[str, Callable[[Net, Traffic], int]] = {
     "echo": _echo,
     "tcp": _tcp,
     "raw-udp": _raw_udp,
+    "esp": _esp,
     "later-fragment": _later_fragment,
     "icmp-error": _icmp_error,
 }

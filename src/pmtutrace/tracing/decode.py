@@ -68,7 +68,7 @@ class Decoder:
         self.key = functools.lru_cache(maxsize=4096)(self._decode_key)
 
     def _decode_key(self, octets: bytes) -> tuple[CounterKey, int, int]:
-        """Return the key, the tunnel id (VNI or GRE key) and the outer destination port."""
+        """Return the key, the tunnel id (VNI, GRE key or SPI) and the outer destination port."""
         f = dict(zip(self._key_names, self._key.unpack(octets), strict=True))
         sport = socket.ntohs(f["be_sport"]) if f["has_ports"] & PORTS_SOURCE else None
         dport = socket.ntohs(f["be_dport"]) if f["has_ports"] & PORTS_DESTINATION else None

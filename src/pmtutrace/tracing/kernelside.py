@@ -179,16 +179,17 @@ class KernelSide:
         layout = self.image.layout
         checks = layout.enums["site_check"]
         room = layout.structs["site_table"].members[0].count or 0
-        owners = {name: site for site in sites.SITES for name in (site.name, *site.freed_in)}
+        owners = sites.owners()
         rows = []
         for piece in self._boot.ranges:
-            site = owners.get(piece.name)
-            if site is None:
+            if piece.name not in owners:
                 continue
+            site, site6 = owners[piece.name]
             row = {
                 "start": piece.start,
                 "end": piece.end,
                 "site": sites.NUMBERS[site.name],
+                "site6": sites.NUMBERS[site6.name],
                 "check": checks[site.check],
                 "silent": int(site.silent),
             }
@@ -204,4 +205,4 @@ class KernelSide:
 
 def _names() -> frozenset[str]:
     """Return the functions whose addresses matter: those hooked, and the sites."""
-    return hooks.FUNCTIONS | {n for site in sites.SITES for n in (site.name, *site.freed_in)}
+    return hooks.FUNCTIONS | sites.owners().keys()

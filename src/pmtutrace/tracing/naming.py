@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pmtutrace.tunnels.tunnel import Tunnel
 
 FLAG_DF = 1
+UDP, ESP, PORT_ESP = 17, 50, 4500
 FIRST_DUMP_S = 2.0
 
 
@@ -85,6 +86,8 @@ class Namer:
             count=f["count"],
             packet=f["packet"][: f["caplen"]],
             maker=key.maker,
+            mark=f["mark"],
+            spi=tunnel_id if _is_esp(key) and tunnel_id else None,
         )
 
     def _icmp_lost(self, f: dict[str, Any], offset: int) -> IcmpLost:
@@ -132,7 +135,11 @@ class Namer:
         if self.inventory is None:
             return None
         self.inventory.wait(FIRST_DUMP_S)
-        if key.outer is None:
+        if _is_esp(key):
+            # Encrypted: what it was refused for is all there is to name it by.
+            flow = key.flow
+            found = self.inventory.by_outer(key.netns, flow.saddr, flow.daddr, flow.proto)
+        elif key.outer is None:
             # A socket that is bound to a device, but whose route nothing shows.
             unseen = decode.name(f["dev"]) and not kind
             found = self.inventory.by_device(key.netns, key.ifindex) if unseen else None
@@ -159,6 +166,13 @@ class Namer:
 
 def _reference(tunnel: Tunnel, name: str) -> TunnelRef:
     return TunnelRef(name, tunnel.type, tunnel.local, tunnel.remote, tunnel.overhead)
+
+
+def _is_esp(key: CounterKey) -> bool:
+    """Return whether the packet is one of IPsec, in UDP or not, into which nobody can look."""
+    flow = key.flow
+    in_udp = flow.proto == UDP and PORT_ESP in (flow.sport, flow.dport)
+    return key.outer is None and (flow.proto == ESP or in_udp)
 
 
 def function(location: str) -> str:

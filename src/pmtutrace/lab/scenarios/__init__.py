@@ -13,9 +13,11 @@ from pmtutrace.lab.scenarios import (
     geneve,
     gre,
     ip6,
+    ipsec,
     local,
     routed,
     vxlan,
+    wireguard,
 )
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ ALL: tuple[Scenario, ...] = (
     *frames.SCENARIOS,
     *geneve.SCENARIOS,
     *ip6.SCENARIOS,
+    *ipsec.SCENARIOS,
+    *wireguard.SCENARIOS,
 )
 BY_NAME = {scenario.name: scenario for scenario in ALL}
 

@@ -50,7 +50,8 @@ def _udp(name: str, version: int, title: str, **more: object) -> Scenario:
     return _local(name, version, title, traffic, dev="rb" if known else None)
 
 
-def _through_tunnel(kind: Kind, version: int, what: str) -> Scenario:
+def through_tunnel(kind: Kind, version: int, what: str) -> Scenario:
+    """Return the scenario of a socket that sends more than its tunnel's device takes."""
     mtu = kind.mtu(1500)
     return Scenario(
         f"local-v{version}-{what}-{kind.name}",
@@ -124,7 +125,7 @@ SCENARIOS = (
         for version in (4, 6)
     ),
     *(
-        _through_tunnel(kind, version, what)
+        through_tunnel(kind, version, what)
         for kind in (VXLAN, GRE)
         for what in ("udp", "echo")
         for version in (4, 6)
