@@ -354,6 +354,19 @@ class TestWords:
         assert began + 1e9 - late <= change.ts <= ended + 1e9 + late
         assert change.expires == 0
 
+    def test_only_ipv4_gives_time_anew(self, net, watch, family):
+        node, target = net["a"], TARGETS[family][0]
+        assert provoke(net, family, target, 1390)
+        watch.look()
+        lifetime(node, family, 900)
+        try:
+            assert provoke(net, family, target, 1300)
+            (change,) = watch.look()
+        finally:
+            lifetime(node, family, 600)
+        assert change.change == "lowered"
+        assert (change.expires > 600) == (family == 4)
+
     def test_a_route_that_goes_takes_its_own_along(self, net, watch, family):
         node, (first, second) = net["a"], TARGETS[family][:2]
         ip(node, f"-{family}", "route", "add", second, "via", GATES[family]["s"])

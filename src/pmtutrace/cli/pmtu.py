@@ -7,6 +7,7 @@ import dataclasses
 import ipaddress
 import json
 import os
+import resource
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -104,6 +105,7 @@ def pmtu(netns: tuple[str, ...], family: int | None, follow: bool, as_json: bool
     from pmtutrace.kernel import netns as namespaces
     from pmtutrace.pmtu.watch import Watch
 
+    _make_room()
     spaces = {namespaces.inum(name) for name in netns} or None
     families = frozenset((family,) if family else (4, 6))
     with Watch(spaces, families) as watch:
@@ -117,6 +119,12 @@ def pmtu(netns: tuple[str, ...], family: int | None, follow: bool, as_json: bool
                     _follow(watch, inventory, as_json=as_json)
 
 
+def _make_room() -> None:
+    """Allow as many open files as we may: four for each namespace."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def _say_what_is_unseen(watch: Watch, spaces: set[int] | None) -> None:
     from pmtutrace.errors import PrivilegeError
 
@@ -124,8 +132,10 @@ def _say_what_is_unseen(watch: Watch, spaces: set[int] | None) -> None:
         raise PrivilegeError(
             f"{watch.unread} of these network namespaces may not be entered", "run it as root"
         )
-    if watch.unread or os.geteuid() != 0:
+    if os.geteuid() != 0:
         click.echo("pmtutrace: not all network namespaces can be seen: run it as root", err=True)
+    elif watch.unread:
+        click.echo(f"pmtutrace: {watch.unread} network namespaces could not be read", err=True)
 
 
 @contextlib.contextmanager
