@@ -270,6 +270,9 @@ examine(struct sk_buff *skb, struct refusal *r, struct config *cfg)
 		r->out = (struct net_device *)READ(skb, dev);
 	r->length = network_length(skb, &r->packet);
 	r->mtu = r->told_mtu ? r->told_mtu : mtu_at(skb, r);
+	/* A tunnel's own limit is not that of the route to the tunnel. */
+	if (!r->told_mtu && r->check == CHECK_NEWS && r->mtu >= r->length)
+		r->mtu = 0;
 	return certain || r->known || refused_for_size(skb, r) ? FOUND_REFUSED :
 								 FOUND_NOTHING;
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /*
  * From a packet in memory to the flow it belongs to: the innermost addresses,
- * protocol and ports, through VXLAN, Geneve, GRE, IPIP and SIT. Reads only
- * what lies in the linear part; what cannot be read is left zero.
+ * protocol and ports, through VXLAN, Geneve, GRE, IPIP and SIT, and on the host
+ * that made them, FOU and GUE. Reads only what lies in the linear part; what
+ * cannot be read is left zero.
  */
 #ifndef PMTUTRACE_PACKET_H
 #define PMTUTRACE_PACKET_H
@@ -35,11 +36,14 @@
 #define MAX_LAYERS 4
 #define MAX_EXTENSIONS 4
 
-/* Offsets count from head, as the kernel's own do. */
+/* Offsets count from head, as the kernel's own do. inner is where the kernel
+ * says that the header inside a tunnel's is; it may be left from earlier. */
 struct packet {
 	const unsigned char *head;
 	__u32 at;
 	__u32 end;
+	__u32 inner;
+	__u32 padding;
 };
 
 static __always_inline int peek(const struct packet *p, __u32 at, void *to,
@@ -201,6 +205,36 @@ static __always_inline __u16 skip_ethernet(const struct packet *p, __u32 *at)
 	return be16(be_type);
 }
 
+/* Where the IP packet at an offset ends by what its header says; else 0. */
+static __always_inline __u32 end_of(const struct packet *p, __u32 at)
+{
+	__u16 words[3] = {}; /* lengths: the second of IPv4, the third of IPv6 */
+
+	if (peek(p, at, words, sizeof(words)))
+		return 0;
+	switch (words[0] >> 4 & 15) {
+	case 4:
+		return at + be16(words[1]);
+	case 6:
+		return at + 40 + be16(words[2]);
+	}
+	return 0;
+}
+
+/* UDP around a packet of this host, on any port: FOU or GUE. Both packets end
+ * at the same octet, or the offset is not about this one. */
+static __always_inline __u16 skip_noted(const struct packet *p, __u32 *at)
+{
+	__u32 end = end_of(p, p->at);
+	__u8 version = 0;
+
+	if (p->inner < *at + 8 || !end || end_of(p, p->inner) != end ||
+	    peek(p, p->inner, &version, 1))
+		return 0;
+	*at = p->inner;
+	return version >> 4 == 4 ? ETH_P_IP : ETH_P_IPV6;
+}
+
 /* If a tunnel header follows, return the type of what it carries and move *at
  * to it; else return 0. The outermost key takes the VNI, key or SPI along.
  * RFC 2784, 2890 (GRE), 7348 (VXLAN), 8926 (Geneve), 4303, 3948 (ESP). */
@@ -282,7 +316,10 @@ static __always_inline __u16 skip_tunnel(const struct packet *p,
 			type = be16(udp.be_protocol);
 			*at += 16 + (udp.flags & 0x3f) * 4;
 		} else {
-			return 0;
+			type = skip_noted(p, at);
+			if (type && outermost)
+				outermost->be_outer_dport = udp.be_dport;
+			return type;
 		}
 		if (outermost) {
 			outermost->be_outer_dport = udp.be_dport;

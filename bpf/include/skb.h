@@ -85,6 +85,7 @@ static __always_inline struct packet skb_packet(struct sk_buff *skb)
 		.head = LOAD(skb, head),
 		.at = LOAD(skb, network_header),
 		.end = LOAD(skb, tail),
+		.inner = LOAD(skb, inner_network_header),
 	};
 	return p;
 }
@@ -238,6 +239,7 @@ static __always_inline struct packet packet_of(struct sk_buff *skb)
 		.head = READ(skb, head),
 		.at = READ(skb, network_header),
 		.end = READ(skb, tail),
+		.inner = READ(skb, inner_network_header),
 	};
 	return p;
 }

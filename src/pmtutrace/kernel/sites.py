@@ -63,6 +63,7 @@ SITES = (
     Site("skb_tunnel_check_pmtu", "CHECK_NEWS"),
     Site("ip_tunnel_xmit", "CHECK_NEWS"),
     Site("ip_md_tunnel_xmit", "CHECK_NEWS"),
+    Site("ipip6_tunnel_xmit", "CHECK_NEWS", freed_in=("sit_tunnel_xmit",)),
     Site(
         "ip6_tnl_xmit",
         "CHECK_NEWS",

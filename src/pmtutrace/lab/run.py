@@ -192,14 +192,20 @@ def _as_expected(
 
 
 def _outer(net: Net, expected: Expected) -> tuple[str, str] | None:
-    """Return the addresses that the outer header must have; None where there must be none."""
+    """Return the addresses that the outer header must have; None where there must be none.
+
+    On a node between the ends, packets go the way that the tunnel is declared.
+    """
     if not expected.outer:
         return None
-    for tunnel in net.topology.tunnels:
-        for near, port in enumerate(tunnel.ends):
-            if (port.node, port.dev) == (expected.node, expected.tunnel):
-                return tunnel.endpoints[near], tunnel.endpoints[1 - near]
-    return None
+    ends = [
+        (port.node != expected.node, near, tunnel.endpoints)
+        for tunnel in net.topology.tunnels
+        for near, port in enumerate(tunnel.ends)
+        if port.dev == expected.tunnel
+    ]
+    _, near, endpoints = min(ends)
+    return endpoints[near], endpoints[1 - near]
 
 
 def verdict(

@@ -52,6 +52,7 @@ class Traffic:
         connect: connect the socket first.
         recverr: have errors queued on the socket.
         bind: device to bind the socket to.
+        ttl: hops that packets of sockets may take; None for the kernel's choice.
     """
 
     what: str
@@ -68,6 +69,7 @@ class Traffic:
     connect: bool = False
     recverr: bool = False
     bind: str | None = None
+    ttl: int | None = None
 
 
 def send(net: Net, traffic: Traffic) -> int:
@@ -112,6 +114,9 @@ def _prepared(sender: socket.socket, traffic: Traffic) -> None:
     if six and traffic.discover is None:
         sender.setsockopt(level, IPV6_DONTFRAG, int(traffic.df))
     sender.setsockopt(level, IPV6_RECVERR if six else IP_RECVERR, int(traffic.recverr))
+    if traffic.ttl:
+        option = socket.IPV6_UNICAST_HOPS if six else socket.IP_TTL
+        sender.setsockopt(level, option, traffic.ttl)
     if traffic.bind:
         sender.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, traffic.bind.encode())
 

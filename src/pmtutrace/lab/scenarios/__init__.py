@@ -8,14 +8,19 @@ from typing import TYPE_CHECKING
 
 from pmtutrace.errors import UsageError
 from pmtutrace.lab.scenarios import (
+    astray,
     bridged,
     frames,
     geneve,
     gre,
+    gretap,
     ip6,
+    ipip,
     ipsec,
+    learned,
     local,
     routed,
+    sit,
     vxlan,
     wireguard,
 )
@@ -31,6 +36,11 @@ ALL: tuple[Scenario, ...] = (
     *bridged.SCENARIOS,
     *vxlan.SCENARIOS,
     *gre.SCENARIOS,
+    *gretap.SCENARIOS,
+    *ipip.SCENARIOS,
+    *sit.SCENARIOS,
+    *learned.SCENARIOS,
+    *astray.SCENARIOS,
     *frames.SCENARIOS,
     *geneve.SCENARIOS,
     *ip6.SCENARIOS,

@@ -66,6 +66,7 @@ class Kind:
         *,
         mtu: int = 1500,
         bridge: bool = False,
+        addresses: tuple[str, ...] = (),
         locked: bool = False,
         **options: object,
     ) -> Topology:
@@ -75,6 +76,7 @@ class Kind:
             under_mtu: MTU of r's route to b's endpoint; None for that of the cable, 1500.
             mtu: MTU of the tunnel's devices.
             bridge: have a and the tunnel be ports of a bridge on r.
+            addresses: of that bridge.
             locked: lock the MTU of that route.
             options: of the tunnel, besides its own.
         """
@@ -96,7 +98,7 @@ class Kind:
         lower = (to_b,) if under_mtu else ()
         if bridge:
             near = (Port("a", "a0", cidr(A_BRIDGED)), Port("r", "ra", bridge="br0"))
-            return Topology((Veth(near), under), (tunnel,), (Bridge("r", "br0"),), lower)
+            return Topology((Veth(near), under), (tunnel,), (Bridge("r", "br0", addresses),), lower)
         near = (Port("a", "a0", cidr(A)), Port("r", "ra", cidr(R_TO_A)))
         ways = (
             Route("a", "10.77.3.0/24", via=R_TO_A[4]),
