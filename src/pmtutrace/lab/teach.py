@@ -91,4 +91,4 @@ def listen(port: int, *, proto: int, gue: bool) -> None:
             generic.bind("fou", kind)
         except NetlinkError as error:
             raise NotSupported("this kernel has no FOU") from error
-        generic.nlm_request(message, generic.prid, NLM_F_REQUEST | NLM_F_ACK)
+        list(generic.nlm_request(message, generic.prid, NLM_F_REQUEST | NLM_F_ACK))

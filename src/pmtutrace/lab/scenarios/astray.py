@@ -22,7 +22,7 @@ DROP_FORWARDED = (
 )
 DROP_OUTER = (
     "table ip lab {\n chain out {\n type filter hook output priority 0\n"
-    " ip protocol { gre, ipencap, ipv6 } drop\n }\n}\n"
+    " ip protocol { 4, 41, 47 } drop\n }\n}\n"
 )
 TIME_EXCEEDED = {4: "IcmpOutTimeExcds", 6: "Icmp6OutTimeExcds"}
 UNREACHABLE = {4: "IcmpInDestUnreachs", 6: "Icmp6InDestUnreachs"}
