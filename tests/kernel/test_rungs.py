@@ -33,6 +33,8 @@ SCENARIOS = (
     "route-v6-news-filtered",
     "route-v4-udp-fits",
     "bridge-v4-udp",
+    "bridge-nf-v4-udp",
+    "veth-v4-udp",
     "vxlan-df-v4-udp-forward",
     "vxlan6-v6-udp-forward",
 )

@@ -77,6 +77,8 @@ def declared(tunnel: Tunnel) -> Type:
 
 def _vxlan(tunnel: Tunnel, local: str, remote: str) -> Attributes:
     chosen: Attributes = {"port": VXLAN_PORT, "learning": 0}
+    if tunnel.external:
+        return chosen | {"collect_metadata": True}
     six = "6" if ip_address(local).version == 6 else ""
     chosen |= {"id": tunnel.key, f"local{six}": local, f"group{six}": remote}
     return chosen | ({"df": DF[tunnel.df]} if tunnel.df else {})
@@ -84,6 +86,8 @@ def _vxlan(tunnel: Tunnel, local: str, remote: str) -> Attributes:
 
 def _geneve(tunnel: Tunnel, _local: str, remote: str) -> Attributes:
     chosen: Attributes = {"port": GENEVE_PORT}
+    if tunnel.external:
+        return chosen | {"collect_metadata": True}
     six = "6" if ip_address(remote).version == 6 else ""
     chosen |= {"id": tunnel.key, f"remote{six}": remote}
     return chosen | ({"df": DF[tunnel.df]} if tunnel.df else {})

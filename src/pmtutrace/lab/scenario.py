@@ -35,6 +35,7 @@ class Expected:
     node: str = "r"
     tunnel: str | None = None
     outer: bool = False
+    saddr: str | None = None
     blind: bool = False
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 from pmtutrace.errors import NotSupported
@@ -11,20 +11,30 @@ from pmtutrace.lab import modules
 if TYPE_CHECKING:
     from pmtutrace.lab.topology import Encap
 
-# lwtunnel.h; the flags are those of a GRE header, and one of the kernel's own (if_tunnel.h).
-LWTUNNEL_ENCAP_IP = 2
-TUNNEL_KEY, TUNNEL_DONT_FRAGMENT = 0x0004, 0x0100
+# lwtunnel.h; the flags are those of a GRE header, and some of the kernel's own (if_tunnel.h).
+LWTUNNEL_ENCAP_IP = {4: 2, 6: 4}
+TUNNEL_KEY, TUNNEL_DONT_FRAGMENT, TUNNEL_GENEVE_OPT = 0x0004, 0x0100, 0x0800
 FOU_CMD_ADD, FOU_DIRECT, FOU_GUE = 1, 1, 2  # fou.h
 
 
+# LWTUNNEL_IP6_* have the same numbers.
 ENCAP = (
     ("LWTUNNEL_IP_UNSPEC", "none"),
     ("LWTUNNEL_IP_ID", "be64"),
-    ("LWTUNNEL_IP_DST", "ip4addr"),
-    ("LWTUNNEL_IP_SRC", "ip4addr"),
+    ("LWTUNNEL_IP_DST", "address"),
+    ("LWTUNNEL_IP_SRC", "address"),
     ("LWTUNNEL_IP_TTL", "uint8"),
     ("LWTUNNEL_IP_TOS", "uint8"),
     ("LWTUNNEL_IP_FLAGS", "be16"),
+    ("LWTUNNEL_IP_PAD", "none"),
+    ("LWTUNNEL_IP_OPTS", "options|nested"),
+)
+OPTIONS = (("OPTS_UNSPEC", "none"), ("OPTS_GENEVE", "geneve|nested"))
+GENEVE = (
+    ("GENEVE_UNSPEC", "none"),
+    ("GENEVE_CLASS", "be16"),
+    ("GENEVE_TYPE", "uint8"),
+    ("GENEVE_DATA", "cdata"),
 )
 FOU = (
     ("FOU_ATTR_UNSPEC", "none"),
@@ -43,22 +53,41 @@ def pyroute2() -> None:
     from pmtutrace.tunnels import dump
 
     dump.teach()
-    rtmsg.encaps[LWTUNNEL_ENCAP_IP] = type(
-        "encap", (nla,), {"prefix": "LWTUNNEL_IP_", "nla_map": ENCAP}
-    )
+    for version, address in ((4, nla.ip4addr), (6, nla.ip6addr)):
+        geneve = type("geneve", (nla,), {"nla_map": GENEVE})
+        options = type("options", (nla,), {"nla_map": OPTIONS, "geneve": geneve})
+        members = {"nla_map": ENCAP, "address": address, "options": options}
+        rtmsg.encaps[LWTUNNEL_ENCAP_IP[version]] = type("encap", (nla,), members)
 
 
 def encap(wanted: Encap) -> dict[str, object]:
     """Return the attributes of a route whose packets say themselves which tunnel they want."""
     flags = TUNNEL_KEY | (TUNNEL_DONT_FRAGMENT if wanted.df else 0)
-    attributes = (
+    flags |= TUNNEL_GENEVE_OPT if wanted.options else 0
+    attributes: list[tuple[str, object]] = [
         ("LWTUNNEL_IP_ID", wanted.key),
-        ("LWTUNNEL_IP_DST", str(IPv4Address(wanted.remote))),
-        ("LWTUNNEL_IP_SRC", str(IPv4Address(wanted.local))),
+        ("LWTUNNEL_IP_DST", wanted.remote),
+        ("LWTUNNEL_IP_SRC", wanted.local),
         ("LWTUNNEL_IP_TTL", 64),
         ("LWTUNNEL_IP_FLAGS", flags),
-    )
-    return {"encap_type": LWTUNNEL_ENCAP_IP, "encap": {"attrs": list(attributes)}}
+    ]
+    if wanted.options:
+        options = [
+            (
+                "OPTS_GENEVE",
+                {
+                    "attrs": [
+                        ("GENEVE_CLASS", number),
+                        ("GENEVE_TYPE", kind),
+                        ("GENEVE_DATA", bytes.fromhex(octets)),
+                    ]
+                },
+            )
+            for number, kind, octets in wanted.options
+        ]
+        attributes.append(("LWTUNNEL_IP_OPTS", {"attrs": options}))
+    version = ip_address(wanted.remote).version
+    return {"encap_type": LWTUNNEL_ENCAP_IP[version], "encap": {"attrs": attributes}}
 
 
 def listen(port: int, *, proto: int, gue: bool) -> None:

@@ -103,12 +103,16 @@ class Bridge:
 
 @dataclass(frozen=True, slots=True)
 class Encap:
-    """What a route tells an external tunnel about each packet: endpoints, key, DF of its header."""
+    """What a route tells an external tunnel about each packet: endpoints, key, DF of its header.
+
+    ``options`` are those of a Geneve header: class, type, a multiple of four octets in hexadecimal.
+    """
 
     local: str
     remote: str
     key: int
     df: bool = False
+    options: tuple[tuple[int, int, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

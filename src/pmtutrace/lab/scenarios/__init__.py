@@ -10,6 +10,8 @@ from pmtutrace.errors import UsageError
 from pmtutrace.lab.scenarios import (
     astray,
     bridged,
+    controls,
+    external,
     frames,
     geneve,
     gre,
@@ -17,8 +19,10 @@ from pmtutrace.lab.scenarios import (
     ip6,
     ipip,
     ipsec,
+    l2tp,
     learned,
     local,
+    nested,
     routed,
     sit,
     vxlan,
@@ -46,6 +50,10 @@ ALL: tuple[Scenario, ...] = (
     *ip6.SCENARIOS,
     *ipsec.SCENARIOS,
     *wireguard.SCENARIOS,
+    *l2tp.SCENARIOS,
+    *nested.SCENARIOS,
+    *external.SCENARIOS,
+    *controls.SCENARIOS,
 )
 BY_NAME = {scenario.name: scenario for scenario in ALL}
 

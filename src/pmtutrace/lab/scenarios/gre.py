@@ -6,10 +6,9 @@ from pmtutrace.lab.scenario import Scenario
 from pmtutrace.lab.scenarios.routed import DROP_NEWS, STRANGER, A
 from pmtutrace.lab.scenarios.tunnelled import (
     B_INNER,
-    B_UNDER,
-    R_UNDER,
     Kind,
     before,
+    by_route,
     fits,
     fragmented,
     inside,
@@ -18,7 +17,6 @@ from pmtutrace.lab.scenarios.tunnelled import (
     told,
     traffic,
 )
-from pmtutrace.lab.topology import Encap, Route, Topology
 from pmtutrace.lab.traffic import Traffic
 
 GRE = Kind("gre", "gre", "GRE", 24)
@@ -62,17 +60,6 @@ def _lost(version: int) -> Scenario:
         traffic(version, "udp"),
         verdict="lost",
         topology=GRE.topology().having(rules=(("r", DROP_NEWS[version]),)),
-    )
-
-
-def _external(*, df: bool) -> Topology:
-    """Return routes that say which tunnel; without DF, packets do not ask the path for its MTU."""
-    encap = Encap(R_UNDER[4], B_UNDER[4], 77, df)
-    return EXTERNAL.topology().having(
-        routes=(
-            Route("r", f"{B_INNER[4]}/32", dev="g0", encap=encap),
-            Route("r", f"{B_INNER[6]}/128", dev="g0", encap=encap),
-        )
     )
 
 
@@ -169,9 +156,9 @@ SCENARIOS = (
         GRE.topology(locked=True),
     ),
     *(fits(kind, version) for kind in (GRE, FULL) for version in (4, 6)),
-    *(told(EXTERNAL, version, "udp", topology=_external(df=True)) for version in (4, 6)),
-    told(EXTERNAL, 4, "udp", local=True, topology=_external(df=True)),
-    *(segments(EXTERNAL, version, _external(df=True)) for version in (4, 6)),
+    *(told(EXTERNAL, version, "udp", topology=by_route(EXTERNAL, df=True)) for version in (4, 6)),
+    told(EXTERNAL, 4, "udp", local=True, topology=by_route(EXTERNAL, df=True)),
+    *(segments(EXTERNAL, version, by_route(EXTERNAL, df=True)) for version in (4, 6)),
     *(
         fragmented(
             EXTERNAL,
@@ -179,7 +166,7 @@ SCENARIOS = (
             "udp-no-df",
             "datagrams into external GRE whose route asks for no DF",
             traffic(version, "udp", sink=True),
-            _external(df=False),
+            by_route(EXTERNAL),
         )
         for version in (4, 6)
     ),

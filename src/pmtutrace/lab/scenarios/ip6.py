@@ -12,6 +12,7 @@ from pmtutrace.lab.scenarios.routed import DROP_NEWS, STRANGER, WORDS, heard
 from pmtutrace.lab.scenarios.tunnelled import (
     A_BRIDGED,
     B_INNER,
+    R_INNER,
     UNDER_MTU,
     Kind,
     before,
@@ -61,6 +62,10 @@ IP6ERSPAN = replace(
     key=77,
     options={"seq": True, "erspan_ver": 1, "erspan_index": 23},
 )
+MASQUERADE = (
+    "table ip lab {{\n chain post {{\n type nat hook postrouting priority 100\n"
+    " oifname {} masquerade\n }}\n}}\n"
+)
 VERSIONS = (4, 6)
 
 
@@ -103,6 +108,20 @@ def _bridged(kind: Kind, version: int) -> Scenario:
     )
 
 
+def _masqueraded(kind: Kind) -> Scenario:
+    """Return the scenario of a tunnel that sees packets after NAT, and tells their true sender."""
+    refused = inside(
+        kind,
+        4,
+        "udp-masqueraded",
+        f"datagrams that the router masquerades into {kind.words}",
+        traffic(4, "udp"),
+        topology=kind.topology().having(rules=(("r", MASQUERADE.format(kind.dev)),)),
+    )
+    drops = tuple(replace(drop, saddr=R_INNER[4]) for drop in refused.drops)
+    return replace(refused, expected=drops[0])
+
+
 SCENARIOS = (
     *(told(IP6TNL, version, what) for what in ("udp", "echo") for version in VERSIONS),
     *(
@@ -139,6 +158,7 @@ SCENARIOS = (
         )
         for version in VERSIONS
     ),
+    *(_masqueraded(kind) for kind in (IP6TNL, IP6GRE)),
     *(_lost(IP6TNL, version) for version in VERSIONS),
     *(_bridged(IP6GRETAP, version) for version in VERSIONS),
 )

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 
 from pmtutrace.lab.scenario import Evidence, Expected, Scenario
 from pmtutrace.lab.scenarios.routed import R_TO_A, SITE, WORDS, A, cidr, heard, refused
-from pmtutrace.lab.topology import Bridge, Port, Route, Topology, Tunnel, Veth
+from pmtutrace.lab.topology import Bridge, Encap, Port, Route, Topology, Tunnel, Veth
 from pmtutrace.lab.traffic import COUNT, Traffic
 
 R_UNDER, B_UNDER = {4: "192.0.2.1", 6: "2001:db8::1"}, {4: "192.0.2.2", 6: "2001:db8::2"}
 R_INNER, B_INNER = {4: "10.77.3.1", 6: "fd77:3::1"}, {4: "10.77.3.2", 6: "fd77:3::2"}
 A_BRIDGED, R_BRIDGED = {4: "10.77.3.3", 6: "fd77:3::3"}, {4: "10.77.3.254", 6: "fd77:3::fe"}
 UNDER_MTU = 1400  # of the route to b's endpoint, where it is the underlay that is narrow
+KEY = 77  # of packets whose route has to say one
 IP_TUNNEL = "ip_tunnel_xmit"
 FRAGMENT = {4: "ip_fragment", 6: "ip6_fragment"}
 FAILS = {4: "IpFragFails", 6: "Ip6FragFails"}
@@ -115,6 +116,24 @@ class Kind:
     def counted(self, count: int) -> tuple[Evidence, ...]:
         """Return what r's device counts for inner packets that the tunnel refuses."""
         return tuple(Evidence("r", f"{self.dev}:{column}", count) for column in self.counts)
+
+
+def by_route(
+    kind: Kind,
+    under_mtu: int | None = UNDER_MTU,
+    *,
+    mtu: int = 1500,
+    df: bool = False,
+    options: tuple[tuple[int, int, str], ...] = (),
+) -> Topology:
+    """Return the topology of an external tunnel: routes say where its packets go, and how."""
+    key = KEY if kind.key is None else kind.key
+    encap = Encap(R_UNDER[kind.under], B_UNDER[kind.under], key, df, options)
+    ways = (
+        Route("r", f"{B_INNER[version]}/{32 if version == 4 else 128}", dev=kind.dev, encap=encap)
+        for version in (4, 6)
+    )
+    return kind.topology(under_mtu, mtu=mtu).having(routes=tuple(ways))
 
 
 def traffic(version: int, what: str, *, local: bool = False, **more: object) -> Traffic:
