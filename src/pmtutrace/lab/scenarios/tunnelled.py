@@ -325,6 +325,7 @@ def fragmented(
     more = (
         Evidence("r", f"{table}FragOKs", COUNT),
         Evidence("r", f"{table}FragCreates", 2 * COUNT),
-        Evidence("b", f"{table}ReasmOKs", COUNT),
+        # Where conntrack joins fragments of IPv6, nothing counts that.
+        *([Evidence("b", "IpReasmOKs", COUNT)] if kind.under == 4 else []),
     )
     return passes(kind, version, name, title, sent, topology, more)
