@@ -114,7 +114,8 @@ static __always_inline bool refused_for_size(struct sk_buff *skb,
 	    READ((struct inet_skb_parm *)&skb->cb, frag_max_size) >
 		    mtu_ipv4(r->dst, false))
 		return true;
-	if (r->length <= r->mtu || may_split ||
+	/* The size is tested with a route: IPsec refuses, and takes it away. */
+	if (!r->mtu || r->length <= r->mtu || may_split ||
 	    peek(&r->packet, r->packet.at, head, sizeof(head)))
 		return false;
 	/* TTL and hop limit are tested before the size. */
