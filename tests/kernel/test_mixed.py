@@ -115,7 +115,7 @@ VXLANS = (
 TYPES = (
     Way("gre", "gre", 1, 6000, 1500, **GRE, without="outside"),
     Way("gre nopmtudisc", "gre", 2, 9192, 4096, **GRE, without="split", options=(("pmtudisc", 0),)),
-    Way("gre key", "gre", 3, 5555, 1280, 28, "inside", "outside", key=7),
+    Way("ipip", "ipip", 3, 5555, 1280, 20, "inside", "outside"),
     Way("vxlan on IPv6", "vxlan", 4, 7001, 2600, 70, **OUTSIDE, under=6, key=4),
 )
 
