@@ -62,6 +62,8 @@ WRONG = {
     "damaged BTF": (("trace", "--btf", "types.btf"), 2, "types.btf", ""),
     "no such image": (("trace", "--image", "/nonexistent"), 1, "/nonexistent", "compile"),
     "noise for an image": (("trace", "--image", "noise.image"), 1, "image", "compile"),
+    "never": (("trace", "-d", "nan"), 2, "nan", ""),
+    "for ever": (("trace", "-d", "inf"), 2, "inf", ""),
     "ready file": (("trace", "-d", "9", "--ready-file", "/nonexistent/r"), 2, "/nonexistent/r", ""),
     "output of compile": (("compile", "-o", "/nonexistent/o"), 2, "/nonexistent", ""),
 }

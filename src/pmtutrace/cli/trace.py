@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pmtutrace.cli import text
+from pmtutrace.cli.seconds import Seconds
 from pmtutrace.cli.signals import on_interrupt
 
 if TYPE_CHECKING:
@@ -91,9 +92,7 @@ class Lines:
 @click.option("--host", metavar="ADDR", multiple=True, help="Only to or from it; a prefix too.")
 @click.option("--tunnel", metavar="NAME", help="Only in this tunnel.")
 @click.option("-c", "--count", type=click.IntRange(1), help="Exit after COUNT lines.")
-@click.option(
-    "-d", "--duration", type=click.FloatRange(0, min_open=True), help="Exit after DURATION seconds."
-)
+@click.option("-d", "--duration", type=Seconds(), help="Exit after DURATION seconds.")
 @click.option(
     "--rate",
     type=click.IntRange(1),

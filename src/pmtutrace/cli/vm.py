@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pmtutrace.cli.seconds import Seconds
 from pmtutrace.errors import UsageError, VmError
 from pmtutrace.vm import kernels
 from pmtutrace.vm.guest import Listener, Outcome
@@ -85,7 +86,7 @@ def list_(as_json: bool) -> None:
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(),
     metavar="S",
     help="Seconds that CMD may take once the guest is ready.",
 )
