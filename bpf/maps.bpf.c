@@ -50,10 +50,16 @@ struct news {
 	__u64 fingerprint;
 	__u64 location; /* where the message was freed */
 	__u64 outside;  /* the packet that was being told about before */
+	__u64 under;    /* the packet whose message was being emitted before */
+	__u64 message;  /* the skb of the message, while it waits in a queue */
 	__u32 mtu;
 	__u16 reason;
 	__u8 verdict;
-	__u8 padding;
+	__u8 cause; /* if it is known why it was suppressed */
+	__u8 hook;  /* netfilter's, as in events */
+	__u8 ipv6;
+	__u8 nested; /* another message of this family was being sent */
+	__u8 padding[5];
 };
 /* By the address of the packet's skb. Entries are emptied, not deleted: the
  * same addresses come again, and finding one is cheaper than making it. */
@@ -61,7 +67,22 @@ BPF_TABLE("lru_hash", __u64, struct news, news_of, 16384);
 /* Where only the message itself can be seen: by what it quotes. Some are about
  * packets that nobody drops here, so the oldest have to make room. */
 BPF_TABLE("lru_hash", __u64, struct news, quoted_news, 8192);
-/* The last route that was looked for on this CPU. */
+/*
+ * A message in a queue, by the address of its skb. Its drop is counted as told
+ * meanwhile; if the message dies after all, the count is moved.
+ */
+struct waiting {
+	struct flow_key key; /* of its drop, once that is counted */
+	__u64 quoted;
+	__u64 about; /* the key of its news */
+	__u32 length;
+	__u32 mtu;
+	__u8 counted;
+	__u8 padding[7];
+};
+#define WAITING 4096
+BPF_TABLE("lru_hash", __u64, struct waiting, waiting, WAITING);
+/* The last route for a frag-needed that was looked for on this CPU. */
 struct lookup {
 	__u32 be_daddr;
 	__u32 failed;
@@ -110,6 +131,8 @@ struct refusal {
 	__u64 stack; /* an address of it */
 	__u64 location;
 	__u64 news_location;
+	__u64 about;   /* the key of its news */
+	__u64 message; /* the skb of the message, while it waits */
 	__u32 reason;
 	__u32 news_reason;
 	__u32 told_mtu; /* what the message says, where that was seen */
@@ -119,6 +142,9 @@ struct refusal {
 	__u8 check;
 	__u8 silent;
 	__u8 known; /* verdict of the message, or none */
+	__u8 cause; /* of its suppression, if that was seen */
+	__u8 news_hook;
+	__u8 nested;
 	__u8 ipv6;
 	__u16 flags; /* of the event, where there is no packet; likewise: */
 	__u32 mark;

@@ -136,15 +136,29 @@ static __always_inline bool refused_for_size(struct sk_buff *skb,
 static __always_inline void take(struct refusal *r, const struct news *news)
 {
 	r->known = news->verdict;
+	r->cause = news->cause;
+	r->nested = news->nested;
 	r->told_mtu = news->mtu;
+	r->message = news->message;
 	if (r->known == VERDICT_LOST) {
 		r->news_location = news->location;
 		r->news_reason = news->reason;
+		r->news_hook = news->hook;
 	} else if (r->known == VERDICT_LOCAL) {
 		__u64 context = context_key();
 
 		remarks.delete(&context);
 	}
+}
+
+/* The message is out: the one that was under way before it goes on. */
+static __always_inline void stop_emitting(__u64 skb, const struct news *news)
+{
+	int zero = 0;
+	__u64 *slot = emitting.lookup(&zero);
+
+	if (slot && *slot == skb)
+		*slot = news->under;
 }
 
 /* What is known of the message to the sender, taken out of the books. */
@@ -156,11 +170,17 @@ static __always_inline void take_news(struct sk_buff *skb, struct refusal *r,
 	struct quote quote = {};
 
 	r->known = VERDICT_NONE;
+	r->cause = CAUSE_NONE;
+	r->nested = 0;
 	r->told_mtu = 0;
+	r->message = 0;
+	r->about = key;
 	if (news && news->verdict &&
 	    news->fingerprint == fingerprint(&r->packet)) {
 		take(r, news);
+		stop_emitting(key, news);
 		news->verdict = VERDICT_NONE;
+		news->under = 0;
 		return;
 	}
 	if (message_has_packet(cfg, r->ipv6) ||
@@ -172,17 +192,8 @@ static __always_inline void take_news(struct sk_buff *skb, struct refusal *r,
 	if (!news)
 		return;
 	take(r, news);
+	r->about = key;
 	quoted_news.delete(&key);
-}
-
-static __always_inline bool is_emitting(void)
-{
-	int zero = 0;
-	__u64 *skb = emitting.lookup(&zero);
-
-	struct news *news = skb ? news_of.lookup(skb) : 0;
-
-	return news && news->verdict;
 }
 
 /* Was there a way back to the sender, as far as the kernel looked? */
@@ -201,8 +212,18 @@ static __always_inline enum way_back way_back(struct refusal *r,
 	return last->failed ? WAY_BACK_NONE : WAY_BACK_FOUND;
 }
 
+/* What was looked up for this packet says nothing about the next. */
+static __always_inline void forget_route(void)
+{
+	int zero = 0;
+	struct lookup *last = lookups.lookup(&zero);
+
+	if (last)
+		last->be_daddr = 0;
+}
+
 static __always_inline void judge(struct sk_buff *skb, struct refusal *r,
-				  struct config *cfg)
+				  struct config *cfg, bool nested)
 {
 	struct flow_key *key = &r->key;
 	enum way_back way;
@@ -217,12 +238,17 @@ static __always_inline void judge(struct sk_buff *skb, struct refusal *r,
 	}
 	if (key->verdict != VERDICT_SUPPRESSED)
 		return;
+	if (r->cause) {
+		key->cause = r->cause;
+		return;
+	}
 	if (r->ipv6) {
 		way = WAY_BACK_UNSEEN;
-		key->cause = why_not_ipv6(skb, &r->packet, &r->upper, &r->inside);
+		key->cause = why_not_ipv6(skb, &r->packet, &r->upper, &r->inside,
+					  nested, cfg->why);
 	} else {
 		way = way_back(r, cfg);
-		key->cause = why_not_ipv4(skb, &r->packet, is_emitting(), way);
+		key->cause = why_not_ipv4(skb, &r->packet, nested, way);
 	}
 	/* Where no sending can be seen and nothing speaks against it, it was
 	 * sent: the kernel makes the same tests. */
@@ -278,26 +304,47 @@ examine(struct sk_buff *skb, struct refusal *r, struct config *cfg)
 								 FOUND_NOTHING;
 }
 
+/* Its message waits in a queue: if that one dies there, this is its drop. */
+static __always_inline void note_counted(struct refusal *r)
+{
+	struct waiting *w = waiting.lookup(&r->message);
+
+	if (!w || w->about != r->about)
+		return;
+	w->key = r->key;
+	w->length = r->length;
+	w->mtu = r->mtu;
+	w->counted = 1;
+}
+
 static __always_inline void freed(struct sk_buff *skb, struct refusal *r,
 				  struct config *cfg)
 {
 	enum finding finding = examine(skb, r, cfg);
+	enum bearing bearing;
 
 	forget();
-	if (finding == FOUND_OTHER)
-		message_lost(cfg, skb, &r->packet, r->location, r->reason);
+	r->cursor = r->packet;
+	__builtin_memset(&r->key, 0, sizeof(r->key));
+	if (finding == FOUND_REFUSED)
+		parse_flow(&r->cursor, &r->upper, &r->key); /* if it can be read */
+	forget();
+	bearing = message_lost(cfg, skb, r, finding == FOUND_OTHER);
 	if (finding != FOUND_REFUSED)
 		return;
-	__builtin_memset(&r->key, 0, sizeof(r->key));
+	forget();
 	r->key.netns = netns_inum(r->out);
 	if (cfg->filter_netns && !watched_netns.lookup(&r->key.netns))
 		return;
 	r->key.ifindex = r->out ? READ(r->out, ifindex) : 0;
 	r->key.site = r->site;
-	judge(skb, r, cfg);
+	judge(skb, r, cfg, r->nested || bearing == BEARS_MESSAGE);
+	forget_route();
 	forget();
 	r->skb = skb;
 	call_report(r);
+	if (r->message && r->key.verdict == VERDICT_TOLD)
+		note_counted(r);
 }
 
 #ifndef WITHOUT_DROPS

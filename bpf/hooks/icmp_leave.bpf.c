@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /* Catches a packet-too-big on its way out: no tracepoint tells of its sending.
- * net:net_dev_queue, neigh:neigh_event_send_done (5.0), where nothing better.
+ * net:net_dev_queue, where nothing better.
  * Hot: once for each packet sent; what is not IPv6 leaves after one load. */
 
 /* What a message quotes, or what a packet would be quoted as. */
@@ -9,14 +9,18 @@ struct quote {
 };
 
 /* One number for the context and what it is telling about. */
-static __always_inline __u64 quote_key(const struct quote *quote)
+static __always_inline __u64 quote_hash(__u64 key, const struct quote *quote)
 {
-	__u64 key = context_key();
 	int i;
 
 	for (i = 0; i < 6; i++)
 		key = (key ^ quote->octets[i]) * 0x9e3779b97f4a7c15ULL;
 	return key ^ key >> 32;
+}
+
+static __always_inline __u64 quote_key(const struct quote *quote)
+{
+	return quote_hash(context_key(), quote);
 }
 
 /* If this is a packet-too-big, read what it quotes. *at is where the IPv6
@@ -31,28 +35,23 @@ static __always_inline bool quotes(const struct packet *p, struct quote *quote)
 }
 
 static __always_inline void note_quoted(const struct quote *quote,
-					__u8 verdict, __u64 location,
-					__u16 reason)
+					struct news *news)
 {
-	struct news news = {
-		.verdict = verdict,
-		.location = location,
-		.reason = reason,
-	};
 	__u64 key = quote_key(quote);
 
-	if (quoted_news.update(&key, &news))
+	if (quoted_news.update(&key, news))
 		lose(LOSS_NEWS_FULL);
 }
 
 static __always_inline void seen_leaving(struct sk_buff *skb)
 {
+	struct news told = { .verdict = VERDICT_TOLD };
 	struct packet p = packet_of(skb);
 	struct quote quote;
 
 	/* What came in by a device is another host's message. */
 	if (quotes(&p, &quote) && !READ(skb, skb_iif))
-		note_quoted(&quote, VERDICT_TOLD, 0, 0);
+		note_quoted(&quote, &told);
 }
 
 #ifndef WITHOUT_MESSAGES
@@ -63,24 +62,6 @@ int net_dev_queue(struct bpf_raw_tracepoint_args *ctx)
 
 	if (LOAD(skb, protocol) == be16(ETH_P_IPV6))
 		seen_leaving(skb);
-	return 0;
-}
-#endif
-
-#ifdef HAVE_TP_neigh_event_send_done
-/* A message that waits for its neighbour is the last in that one's queue. */
-int neigh_event_send_done(struct bpf_raw_tracepoint_args *ctx)
-{
-	struct neighbour *neigh = (struct neighbour *)ctx->args[0];
-	struct sk_buff *skb;
-
-	if (!(int)ctx->args[1])
-		return 0;
-	skb = READ(neigh, arp_queue.prev);
-	if ((void *)skb == (void *)&neigh->arp_queue || !skb ||
-	    READ(skb, protocol) != be16(ETH_P_IPV6))
-		return 0;
-	seen_leaving(skb);
 	return 0;
 }
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
-/* Catches a frag-needed or packet-too-big of this host's own that is freed.
- * Called from skb:kfree_skb for what was not refused for its size: all kernels.
- * Cold: a few loads for every packet freed for another reason. */
+/* Catches a frag-needed or packet-too-big of this host's own that is freed,
+ * at once or after it waited. Called from skb:kfree_skb: all kernels.
+ * Cold: a few loads for every packet freed for another reason than its size. */
 
 #define QUOTE4 24 /* as much as every IPv4 packet has */
 
@@ -11,9 +11,8 @@ static __always_inline bool message_has_packet(struct config *cfg, bool ipv6)
 	return ipv6 ? cfg->attempt6 : cfg->sent4;
 }
 
-/* A frag-needed or packet-too-big of this host's own that is being freed. */
-static __always_inline bool is_own_message(struct sk_buff *skb,
-					   const struct packet *p,
+/* A frag-needed or packet-too-big of this host's own? */
+static __always_inline bool is_own_message(const struct packet *p, __u32 iif,
 					   struct quote *quote, bool *ipv6)
 {
 	struct {
@@ -27,7 +26,7 @@ static __always_inline bool is_own_message(struct sk_buff *skb,
 	/* Before the message has its Ethernet type, its first octet tells. */
 	__u8 version = 0;
 
-	if (LOAD(skb, skb_iif) || peek(p, p->at, &version, 1))
+	if (iif || peek(p, p->at, &version, 1))
 		return false;
 	*ipv6 = version >> 4 == 6;
 	if (*ipv6)
@@ -38,31 +37,32 @@ static __always_inline bool is_own_message(struct sk_buff *skb,
 	       !peek(p, p->at + 28, quote, QUOTE4);
 }
 
-/* A message that had waited for its neighbour: its packet is long gone. */
-static __always_inline bool is_late(__u32 reason)
+/* The packet whose message is in the output path of this CPU, if there is. */
+static __always_inline struct news *emitted(__u64 *about)
 {
-#ifdef HAVE_ENUM_skb_drop_reason
-	return reason >= SKB_DROP_REASON_NEIGH_CREATEFAIL &&
-	       reason <= SKB_DROP_REASON_NEIGH_DEAD;
-#else
-	return false;
-#endif
+	int zero = 0;
+	__u64 *skb = emitting.lookup(&zero);
+	struct news *news;
+
+	if (!skb || !*skb)
+		return 0;
+	*about = *skb;
+	news = news_of.lookup(about);
+	return news && news->verdict ? news : 0;
 }
 
 /* The message about the packet in hand, if this is it: it quotes that one. */
 static __always_inline struct news *news_of_message(const struct quote *quote,
-						    bool ipv6)
+						    bool ipv6, __u64 *about)
 {
+	struct news *news = emitted(about);
 	struct quote whole = {};
-	int zero = 0;
-	__u64 *skb = emitting.lookup(&zero);
-	struct news *news = skb ? news_of.lookup(skb) : 0;
-	struct packet about;
+	struct packet packet;
 
-	if (!news || !news->verdict)
+	if (!news)
 		return 0;
-	about = packet_of((struct sk_buff *)*skb);
-	if (peek(&about, about.at, &whole, 20))
+	packet = packet_of((struct sk_buff *)*about);
+	if (peek(&packet, packet.at, &whole, 20))
 		return 0;
 	/* IPv4: the identification. Both: what lies at the source address. */
 	if ((!ipv6 && whole.octets[0] >> 32 != quote->octets[0] >> 32) ||
@@ -71,52 +71,166 @@ static __always_inline struct news *news_of_message(const struct quote *quote,
 	return news;
 }
 
-static __always_inline void stream_lost(struct config *cfg, struct sk_buff *skb,
-					const struct packet *p, __u64 location,
-					__u32 reason)
+/*
+ * Which of netfilter's hooks has the message come to? ip_output() gives it its
+ * device before POSTROUTING, and it has no link-layer header until later.
+ */
+static __always_inline __u8 hook_of(struct sk_buff *skb)
 {
-	struct dst_entry *dst = skb_dst(skb);
-	struct net_device *dev = dst ? READ(dst, dev) : (void *)READ(skb, dev);
-	struct event *event;
-	__u32 netns = netns_inum(dev);
+	if (!LOAD(skb, dev))
+		return HOOK_OUTPUT;
+	return LOAD(skb, mac_header) == (typeof(skb->mac_header))~0 ?
+		       HOOK_POSTROUTING :
+		       HOOK_NONE;
+}
 
-	if (cfg->filter_netns && !watched_netns.lookup(&netns))
-		return;
-	event = reserve_event(EVENT_ICMP_LOST);
+static __always_inline void mark_lost(struct news *news, struct sk_buff *skb,
+				      const struct refusal *r)
+{
+	news->verdict = VERDICT_LOST;
+	news->location = r->location;
+	news->reason = r->reason;
+	news->hook = hook_of(skb);
+	news->message = 0;
+}
+
+/* The line of a message that cannot be laid to a drop to come. */
+static __always_inline void stream_lost(struct config *cfg, struct sk_buff *skb,
+					struct refusal *r, __u16 flags)
+{
+	struct event *event = reserve_event(EVENT_ICMP_LOST);
+
 	if (!event)
 		return;
-	event->location = location;
-	event->reason = reason;
-	event->length = network_length(skb, p);
-	event->key.netns = netns;
-	event->key.ifindex = dev ? READ(dev, ifindex) : 0;
-	copy_name(event->dev, dev);
-	copy_packet(event, p, cfg->caplen);
+	event->flags = flags;
+	event->location = r->location;
+	event->reason = r->reason;
+	event->news_hook = hook_of(skb);
+	event->length = network_length(skb, &r->packet);
+	event->key = r->key;
+	copy_packet(event, &r->packet, cfg->caplen);
 	stream(event);
 }
 
-static __always_inline void message_lost(struct config *cfg,
-					 struct sk_buff *skb,
-					 const struct packet *p,
-					 __u64 location, __u32 reason)
+static __always_inline void lost_alone(struct config *cfg, struct sk_buff *skb,
+				       struct refusal *r)
 {
-	struct quote quote = {};
-	struct news *news;
-	bool ipv6;
+	struct dst_entry *dst = skb_dst(skb);
+	struct net_device *dev = dst ? READ(dst, dev) : (void *)READ(skb, dev);
 
-	if (!is_own_message(skb, p, &quote, &ipv6))
+	__builtin_memset(&r->key, 0, sizeof(r->key));
+	r->key.netns = netns_inum(dev);
+	if (cfg->filter_netns && !watched_netns.lookup(&r->key.netns))
 		return;
-	if (!is_late(reason) && !message_has_packet(cfg, ipv6)) {
-		note_quoted(&quote, VERDICT_LOST, location, reason);
-		return;
-	}
-	news = is_late(reason) ? 0 : news_of_message(&quote, ipv6);
-	if (!news) {
-		stream_lost(cfg, skb, p, location, reason);
-		return;
-	}
-	news->verdict = VERDICT_LOST;
-	news->location = location;
-	news->reason = reason;
+	r->key.ifindex = dev ? READ(dev, ifindex) : 0;
+	stream_lost(cfg, skb, r, 0);
 }
 
+/*
+ * A drop that was counted as told is counted as lost from now on. A counter of
+ * this CPU may go below zero; what they add up to cannot. Lines have shown the
+ * drop already, so what is yet to be shown stays what it was.
+ */
+static __always_inline bool move_count(struct config *cfg, struct refusal *r)
+{
+	struct flow_count *count;
+	bool first;
+	__u64 now = bpf_jiffies64();
+
+	count = counter_of(&r->key, &first);
+	if (!count)
+		return false;
+	__sync_fetch_and_add(&count->packets, -1);
+	__sync_fetch_and_add(&count->streamed, -1);
+	__sync_fetch_and_add(&count->bytes, -(__u64)r->length);
+	r->key.verdict = VERDICT_LOST;
+	forget();
+	count = counter_of(&r->key, &first);
+	if (!count)
+		return false;
+	__sync_fetch_and_add(&count->packets, 1);
+	__sync_fetch_and_add(&count->streamed, 1);
+	__sync_fetch_and_add(&count->bytes, r->length);
+	if (!count->first)
+		count->first = now;
+	count->last = now;
+	if (r->length > count->max_length)
+		count->max_length = r->length;
+	if (!count->mtu)
+		count->mtu = r->mtu;
+	return is_due(cfg, &r->key, count, now, count->mtu) || first ||
+	       cfg->every;
+}
+
+/* Had this message waited in a queue? If so, it is settled here. */
+static __always_inline bool lost_waiting(struct config *cfg,
+					 struct sk_buff *skb, struct refusal *r,
+					 const struct quote *quote, bool ipv6)
+{
+	__u64 address = (__u64)skb, about;
+	struct waiting *w = waiting.lookup(&address);
+	struct news *news;
+
+	if (!w || w->quoted != quote_hash(0, quote))
+		return false;
+	if (w->counted) {
+		r->key = w->key;
+		r->length = w->length;
+		r->mtu = w->mtu;
+		waiting.delete(&address);
+		forget();
+		if (move_count(cfg, r))
+			stream_lost(cfg, skb, r, FLAG_COUNTED_TOLD);
+		return true;
+	}
+	about = w->about;
+	waiting.delete(&address);
+	news = message_has_packet(cfg, ipv6) ? news_of.lookup(&about) :
+					       quoted_news.lookup(&about);
+	if (news && news->verdict == VERDICT_TOLD && news->message == address)
+		mark_lost(news, skb, r);
+	return true;
+}
+
+enum bearing {
+	BEARS_NOTHING,
+	BEARS_MESSAGE, /* the packet in hand is, or carries, a message that was
+			* being sent when this one was refused */
+};
+
+/*
+ * The packet in hand is freed. Is it a message, or does it carry one in a
+ * tunnel (then the cursor stands at it)? Its news is that it was lost. Only a
+ * message that is not in a tunnel gets a line if nothing else is known of it.
+ */
+static __always_inline enum bearing
+message_lost(struct config *cfg, struct sk_buff *skb, struct refusal *r,
+	     bool bare)
+{
+	struct news lost = {}, *news;
+	struct quote quote = {};
+	__u64 about;
+	bool ipv6;
+
+	if (!is_own_message(&r->cursor, LOAD(skb, skb_iif), &quote, &ipv6))
+		return BEARS_NOTHING;
+	if (lost_waiting(cfg, skb, r, &quote, ipv6))
+		return BEARS_NOTHING;
+	if (message_has_packet(cfg, ipv6)) {
+		news = news_of_message(&quote, ipv6, &about);
+	} else if (bare) {
+		mark_lost(&lost, skb, r);
+		note_quoted(&quote, &lost);
+		return BEARS_NOTHING;
+	} else {
+		about = quote_key(&quote);
+		news = quoted_news.lookup(&about);
+	}
+	if (news) {
+		mark_lost(news, skb, r);
+		return ipv6 == r->ipv6 ? BEARS_MESSAGE : BEARS_NOTHING;
+	}
+	if (bare)
+		lost_alone(cfg, skb, r);
+	return BEARS_NOTHING;
+}

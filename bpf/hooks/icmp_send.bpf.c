@@ -38,16 +38,27 @@ static __always_inline struct news *news_about(__u64 skb)
 	return news;
 }
 
+static __always_inline void begin_news(struct news *news, __u32 mtu)
+{
+	news->mtu = mtu;
+	news->message = 0;
+	news->cause = CAUSE_NONE;
+	news->nested = 0;
+}
+
 /* The kernel has begun to send: without more, the news was suppressed. */
-static __always_inline void begin(__u64 skb, __u32 mtu)
+static __always_inline void begin(__u64 skb, __u32 mtu, bool ipv6)
 {
 	__u64 context = context_key(), *outside = telling.lookup(&context);
-	struct news *news = news_about(skb);
+	struct news *news = news_about(skb), *other;
 
 	if (news) {
+		begin_news(news, mtu);
 		news->verdict = VERDICT_SUPPRESSED;
-		news->mtu = mtu;
+		news->ipv6 = ipv6;
 		news->outside = outside ? *outside : 0;
+		other = news->outside ? news_of.lookup(&news->outside) : 0;
+		news->nested = other && other->ipv6 == ipv6;
 	}
 	telling.update(&context, &skb);
 }
@@ -68,20 +79,22 @@ static __always_inline void end(void)
 
 /* All tests passed: it is handed to the IP output path. The CPU stays the same
  * until that path ends, because bottom halves are off (icmp_xmit_lock). */
-static __always_inline void hand_over(__u64 skb)
+static __always_inline void hand_over(__u64 skb, bool ipv6)
 {
 	struct news *news = news_about(skb);
 	int zero = 0;
 	__u64 *slot = emitting.lookup(&zero);
 
-	if (slot)
-		*slot = skb;
-	if (!news)
+	if (!slot || !news)
 		return;
+	if (*slot != skb)
+		news->under = *slot;
+	*slot = skb;
 	/* Without an attempt seen before, what is there is about another packet. */
 	if (news->verdict != VERDICT_SUPPRESSED)
-		news->mtu = 0;
+		begin_news(news, 0);
 	news->verdict = VERDICT_TOLD;
+	news->ipv6 = ipv6;
 }
 
 /* icmp_push_reply() sends echo replies too: only a struct icmp_bxm that begins
@@ -97,7 +110,7 @@ static __always_inline void hand_over_reply(__u64 first, __u64 second)
 	bpf_probe_read_kernel(&of_first, sizeof(of_first), (void *)first);
 	bpf_probe_read_kernel(&of_second, sizeof(of_second), (void *)second);
 	if (of_first == *skb || of_second == *skb)
-		hand_over(*skb);
+		hand_over(*skb, false);
 }
 
 /* icmpv6_push_pending_frames(sk, fl6, icmp6hdr, length) */
@@ -108,7 +121,7 @@ static __always_inline void hand_over_pending(__u64 header)
 
 	bpf_probe_read_kernel(&type, sizeof(type), (void *)header);
 	if (skb && type == ICMPV6_PKT_TOOBIG)
-		hand_over(*skb);
+		hand_over(*skb, true);
 }
 
 #ifndef WITHOUT_MESSAGES
@@ -117,7 +130,7 @@ int icmp_send(struct bpf_raw_tracepoint_args *ctx)
 {
 	if (is_too_big(4, (int)ctx->args[TP_icmp_send__type],
 		       (int)ctx->args[TP_icmp_send__code]))
-		hand_over(ctx->args[TP_icmp_send__skb]);
+		hand_over(ctx->args[TP_icmp_send__skb], false);
 	return 0;
 }
 #endif
@@ -126,7 +139,7 @@ int icmp_send(struct bpf_raw_tracepoint_args *ctx)
 int icmp_send_enter_kprobe(struct pt_regs *ctx)
 {
 	if (is_too_big(4, (int)PT_REGS_PARM2(ctx), (int)PT_REGS_PARM3(ctx)))
-		begin(PT_REGS_PARM1(ctx), be32(PT_REGS_PARM4(ctx)));
+		begin(PT_REGS_PARM1(ctx), be32(PT_REGS_PARM4(ctx)), false);
 	return 0;
 }
 
@@ -145,7 +158,7 @@ int icmp_push_reply_kprobe(struct pt_regs *ctx)
 int icmp6_send_enter_kprobe(struct pt_regs *ctx)
 {
 	if (is_too_big(6, (__u8)PT_REGS_PARM2(ctx), (__u8)PT_REGS_PARM3(ctx)))
-		begin(PT_REGS_PARM1(ctx), PT_REGS_PARM4(ctx));
+		begin(PT_REGS_PARM1(ctx), PT_REGS_PARM4(ctx), true);
 	return 0;
 }
 
@@ -164,7 +177,7 @@ int icmp6_push_pending_kprobe(struct pt_regs *ctx)
 int icmp_send_enter_fentry(struct bpf_raw_tracepoint_args *ctx)
 {
 	if (is_too_big(4, (int)ctx->args[1], (int)ctx->args[2]))
-		begin(ctx->args[0], be32(ctx->args[3]));
+		begin(ctx->args[0], be32(ctx->args[3]), false);
 	return 0;
 }
 
@@ -178,7 +191,7 @@ int icmp_send_exit_fexit(struct bpf_raw_tracepoint_args *ctx)
 int icmp6_send_enter_fentry(struct bpf_raw_tracepoint_args *ctx)
 {
 	if (is_too_big(6, (__u8)ctx->args[1], (__u8)ctx->args[2]))
-		begin(ctx->args[0], ctx->args[3]);
+		begin(ctx->args[0], ctx->args[3], true);
 	return 0;
 }
 

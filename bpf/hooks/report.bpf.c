@@ -37,6 +37,7 @@ static __always_inline void fill_drop(struct event *event, struct refusal *r)
 	if (r->key.verdict == VERDICT_LOST) {
 		event->news_location = r->news_location;
 		event->news_reason = r->news_reason;
+		event->news_hook = r->news_hook;
 	}
 	event->key = r->key;
 	copy_name(event->dev, r->out);
@@ -47,7 +48,7 @@ static __always_inline void fill_drop(struct event *event, struct refusal *r)
 
 /*
  * Count a refusal and stream it when it is due: whoever has filled in r. Where
- * there is a packet, the key lacks its flow, which is read as far as can be.
+ * there is a packet, the key may lack its flow, which is read as far as can be.
  * A socket may be refused before there is one. A function that programs
  * call, see call_report().
  */
@@ -63,8 +64,10 @@ int report(struct refusal *r)
 	if (!cfg)
 		return 0;
 	if (r->skb) {
-		r->cursor = r->packet;
-		parse_flow(&r->cursor, &r->upper, &r->key);
+		if (!r->key.family) {
+			r->cursor = r->packet;
+			parse_flow(&r->cursor, &r->upper, &r->key);
+		}
 		forget();
 		name_maker(r);
 	} else {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
-/* Catches whether the last route looked up on this CPU was found: it tells a
- * message without a way back from one without room. fib:fib_table_lookup, 4.x.
- * Hot: once for each IPv4 route lookup, three loads and two stores. */
+/* Catches whether a route was found for a frag-needed: it tells a message
+ * without a way back from one without room. fib:fib_table_lookup, 4.x.
+ * Hot: once for each IPv4 route lookup; one load for all others. */
 
 #ifndef WITHOUT_MESSAGES
 #ifdef HAVE_TP_fib_table_lookup
@@ -9,9 +9,15 @@ int fib_table_lookup(struct bpf_raw_tracepoint_args *ctx)
 {
 	const struct flowi4 *flow =
 		(const struct flowi4 *)ctx->args[TP_fib_table_lookup__flp];
+	struct lookup *last;
 	int zero = 0;
-	struct lookup *last = lookups.lookup(&zero);
 
+	/* icmp_route_lookup() says in the flow what it is looking for. */
+	if (LOAD(flow, __fl_common.flowic_proto) != PROTO_ICMP ||
+	    !is_too_big(4, LOAD(flow, uli.icmpt.type),
+			LOAD(flow, uli.icmpt.code)))
+		return 0;
+	last = lookups.lookup(&zero);
 	if (last) {
 		last->be_daddr = LOAD(flow, daddr);
 		last->failed = (int)ctx->args[TP_fib_table_lookup__err] < 0;

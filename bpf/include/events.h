@@ -41,6 +41,7 @@ enum cause {
 enum event_type {
 	EVENT_DROP = 1,
 	EVENT_ICMP_LOST = 2,
+	EVENT_FRAGMENTED = 3,
 };
 
 /* What can be lost on the way, each counted under its own name. */
@@ -60,6 +61,14 @@ enum ports {
 /* event.flags */
 enum event_flag {
 	FLAG_DF = 1,
+	FLAG_COUNTED_TOLD = 2, /* the drop behind a lost message, until then */
+};
+
+/* Where netfilter dropped a message. */
+enum news_hook {
+	HOOK_NONE = 0, /* unknown */
+	HOOK_OUTPUT = 1,
+	HOOK_POSTROUTING = 2,
 };
 
 enum site_check {
@@ -76,7 +85,8 @@ enum site_check {
 	CHECK_RELAY = 10,
 };
 
-/* What a counter counts. All padding is zero: it is hashed. */
+/* What a counter counts: drops, or, without a verdict, outer packets that left
+ * as fragments. All padding is zero: it is hashed. */
 struct flow_key {
 	__u32 netns;
 	__u32 ifindex;
@@ -136,7 +146,8 @@ struct event {
 	__u16 flags;
 	__u16 caplen;
 	__u32 mark; /* of the packet, or of the socket where there is none */
-	__u32 padding;
+	__u16 news_hook;
+	__u16 padding;
 	struct flow_key key;
 	__u8 dev[16];
 	__u8 indev[16];
@@ -181,7 +192,12 @@ struct config {
 	__u32 second; /* in jiffies */
 	__u32 routes;
 	__u32 site_table;
+	__u32 why; /* what makes the kernel give up a message is seen */
+	__u32 fragment4_size;
+	__u32 fragment6_size;
+	__u64 fragment4; /* where ip_do_fragment() begins */
+	__u64 fragment6;
 };
-_Static_assert(sizeof(struct config) == 52, "config");
+_Static_assert(sizeof(struct config) == 80, "config");
 
 #endif

@@ -184,7 +184,7 @@ why_not_ipv4(struct sk_buff *skb, const struct packet *p, bool nested,
 	case WAY_BACK_NOT_ASKED:
 		return ip.ihl > 5 ? CAUSE_OPTIONS_INVALID : CAUSE_UNKNOWN;
 	case WAY_BACK_FOUND:
-		return ip.ihl > 5 ? CAUSE_UNKNOWN : CAUSE_NO_ROOM;
+		return CAUSE_NO_ROOM;
 	case WAY_BACK_UNSEEN:
 		break;
 	}
@@ -202,22 +202,28 @@ static __always_inline bool limits_too_big(struct net_device *dev)
 static __always_inline enum cause why_not_ipv6(struct sk_buff *skb,
 					      const struct packet *p,
 					      struct upper *up,
-					      struct flow_key *inside)
+					      struct flow_key *inside,
+					      bool nested, bool limits_seen)
 {
 	struct net_device *dev = LOAD(skb, dev);
+	const __u32 *saddr = (const __u32 *)inside->saddr;
 	__u8 type;
 
 	if (!dev)
 		return CAUSE_NO_DEVICE;
 	if (parse_ipv6(p, inside, up))
 		return CAUSE_BAD_HEADER;
-	if (inside->saddr[0] == 0xff)
+	if (inside->saddr[0] == 0xff ||
+	    !(saddr[0] | saddr[1] | saddr[2] | saddr[3]))
 		return CAUSE_BROADCAST_OR_MULTICAST;
 	/* is_ineligible(): errors and redirects; a later fragment may pass */
 	if (up->proto == PROTO_ICMPV6 && up->first &&
 	    (peek(p, up->at, &type, 1) || type < 128 || type == 137))
 		return CAUSE_ICMP_ERROR_INSIDE;
-	return limits_too_big(dev) ? CAUSE_UNKNOWN : CAUSE_NO_ROUTE_BACK;
+	if (nested)
+		return CAUSE_ICMP_SOCKET_BUSY;
+	return limits_too_big(dev) && !limits_seen ? CAUSE_UNKNOWN :
+						     CAUSE_NO_ROUTE_BACK;
 }
 
 /*

@@ -95,10 +95,30 @@ class Drop:
 
 
 @dataclass(frozen=True, slots=True)
+class CounterKey:
+    """What a counter counts: one flow at one site of one device, with one verdict.
+
+    ``maker`` is the device that made the outer header, where that was seen.
+    """
+
+    netns: int
+    ifindex: int
+    site: str
+    verdict: str
+    cause: str | None
+    family: int
+    flow: Flow
+    outer: Outer | None
+    maker: Device | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class IcmpLost:
     """A frag-needed or packet-too-big that was emitted and then freed before it left this host.
 
     ``to`` is whom it was for, ``flow`` the packet that it quotes, ``mtu`` the MTU that it reports.
+    ``hook`` is netfilter's hook, where it was that and it is certain which. ``drop`` is the drop
+    that was counted as ``told`` until then and as ``lost`` from then on, None if it is not known.
     """
 
     ts: int
@@ -111,6 +131,31 @@ class IcmpLost:
     to: str
     mtu: int
     flow: Flow
+    hook: str | None = None
+    drop: CounterKey | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fragmented:
+    """An outer packet of a tunnel that left in several fragments, because of this MTU.
+
+    Nothing was dropped here. ``length`` is that of the whole outer packet, ``count`` as for drops.
+    """
+
+    ts: int
+    netns: int
+    cpu: int
+    length: int
+    mtu: int
+    family: int
+    dev: str
+    ifindex: int
+    tunnel: TunnelRef | None
+    flow: Flow
+    outer: Outer | None
+    count: int
+    packet: bytes
+    maker: Device | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,25 +215,7 @@ class PathMtuChange:
 CHANGES = ("created", "lowered", "raised", "locked", "unlocked", "refreshed")
 ENDS = ("expired", "flushed", "removed", "evicted", "gone")
 
-Event = Drop | IcmpLost | TunnelChange | PathMtuChange
-
-
-@dataclass(frozen=True, slots=True)
-class CounterKey:
-    """What a counter counts: one flow at one site of one device, with one verdict.
-
-    ``maker`` is the device that made the outer header, where that was seen.
-    """
-
-    netns: int
-    ifindex: int
-    site: str
-    verdict: str
-    cause: str | None
-    family: int
-    flow: Flow
-    outer: Outer | None
-    maker: Device | None = None
+Event = Drop | IcmpLost | Fragmented | TunnelChange | PathMtuChange
 
 
 @dataclass(frozen=True, slots=True)

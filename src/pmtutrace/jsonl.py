@@ -6,12 +6,12 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from pmtutrace.events import Drop, IcmpLost, PathMtuChange, TunnelChange
+from pmtutrace.events import Drop, Fragmented, IcmpLost, PathMtuChange, TunnelChange
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from pmtutrace.events import Event, Flow, InnerMtu, Outer, TunnelRef
+    from pmtutrace.events import CounterKey, Event, Flow, InnerMtu, Outer, TunnelRef
 
 SCHEMA = 1
 
@@ -80,6 +80,12 @@ def inner(tunnels: Iterable[InnerMtu]) -> list[dict[str, Any]]:
     return [{"name": one.name, "type": one.type, "mtu": one.mtu} for one in tunnels]
 
 
+def _behind(value: CounterKey | None) -> dict[str, Any] | None:
+    if value is None:
+        return None
+    return {"site": value.site, "flow": flow(value.flow), "outer": _outer(value.outer)}
+
+
 def head(kind: str, ts: int, netns: str | int | None) -> dict[str, Any]:
     """Return the members that every line begins with."""
     return {"type": kind, "ts": timestamp(ts), "schema": SCHEMA, "netns": netns}
@@ -103,6 +109,29 @@ def _path(value: PathMtuChange) -> dict[str, Any]:
     }
 
 
+def _drop(value: Drop) -> dict[str, Any]:
+    return {
+        "site": value.site,
+        "location": value.location,
+        "reason": value.reason,
+        "verdict": value.verdict,
+        "cause": value.cause,
+        "len": value.length,
+        "mtu": value.mtu,
+        "gso": value.gso,
+        "df": value.df,
+        "family": value.family,
+        "dev": value.dev or None,
+        "indev": value.indev or None,
+        "tunnel": _tunnel(value.tunnel),
+        "flow": flow(value.flow),
+        "outer": _outer(value.outer),
+        "spi": None if value.spi is None else spi(value.spi),
+        "mark": value.mark,
+        "count": value.count,
+    }
+
+
 def event(value: Event, names: Mapping[int, str]) -> dict[str, Any]:
     """Return an event as an object.
 
@@ -113,26 +142,7 @@ def event(value: Event, names: Mapping[int, str]) -> dict[str, Any]:
     netns = names.get(value.netns, value.netns)
     match value:
         case Drop():
-            return head("drop", value.ts, netns) | {
-                "site": value.site,
-                "location": value.location,
-                "reason": value.reason,
-                "verdict": value.verdict,
-                "cause": value.cause,
-                "len": value.length,
-                "mtu": value.mtu,
-                "gso": value.gso,
-                "df": value.df,
-                "family": value.family,
-                "dev": value.dev or None,
-                "indev": value.indev or None,
-                "tunnel": _tunnel(value.tunnel),
-                "flow": flow(value.flow),
-                "outer": _outer(value.outer),
-                "spi": None if value.spi is None else spi(value.spi),
-                "mark": value.mark,
-                "count": value.count,
-            }
+            return head("drop", value.ts, netns) | _drop(value)
         case IcmpLost():
             return head("icmp_lost", value.ts, netns) | {
                 "site": value.site,
@@ -142,6 +152,18 @@ def event(value: Event, names: Mapping[int, str]) -> dict[str, Any]:
                 "to": value.to,
                 "mtu": value.mtu,
                 "quoted": flow(value.flow),
+                "hook": value.hook,
+                "drop": _behind(value.drop),
+            }
+        case Fragmented():
+            return head("fragmented", value.ts, netns) | {
+                "dev": value.dev,
+                "mtu": value.mtu,
+                "len": value.length,
+                "tunnel": _tunnel(value.tunnel),
+                "flow": flow(value.flow),
+                "outer": _outer(value.outer),
+                "count": value.count,
             }
         case TunnelChange():
             return head("tunnel", value.ts, netns) | {

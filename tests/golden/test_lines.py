@@ -1,6 +1,7 @@
 """The same events, as text and as JSON, are the lines kept beside this file.
 
-After a wanted change, ``python tests/golden/test_lines.py`` writes them anew: look at what differs.
+After a wanted change, ``PYTHONPATH=tests python tests/golden/test_lines.py`` writes them anew: look
+at what differs.
 """
 
 import dataclasses
@@ -14,8 +15,9 @@ import pytest
 from pmtutrace import jsonl
 from pmtutrace.cli import text
 from pmtutrace.events import (
-    Drop,
+    CounterKey,
     Flow,
+    Fragmented,
     IcmpLost,
     InnerMtu,
     Outer,
@@ -23,6 +25,7 @@ from pmtutrace.events import (
     TunnelChange,
     TunnelRef,
 )
+from samples import FLOW, FORWARDED, TS, drop
 
 HERE = Path(__file__).parent
 NAMES = {
@@ -30,32 +33,7 @@ NAMES = {
     4026532002: "a-namespace-with-a-long-name",
     4026532003: "\x1b[31mred\n",
 }
-TS = 1_792_924_245_678_901_234  # 2026-10-25T10:30:45.678901Z
-FORWARDED = Drop(
-    ts=TS,
-    netns=4026532001,
-    cpu=1,
-    site="ip_forward",
-    location="ip_forward+0x1a2",
-    reason="PKT_TOO_BIG",
-    verdict="told",
-    cause=None,
-    length=1500,
-    mtu=1400,
-    gso=0,
-    df=True,
-    family=4,
-    dev="eth1",
-    ifindex=3,
-    indev="eth0",
-    tunnel=None,
-    flow=Flow("10.77.1.1", "10.77.2.1", 17, 2323, 9),
-    outer=None,
-    count=1,
-    packet=b"\x45\x00",
-)
-SIX = dataclasses.replace(
-    FORWARDED,
+SIX = drop(
     ts=TS + 1_000_000,
     site="ip6_forward",
     location="ip6_forward+0x6f0",
@@ -86,14 +64,9 @@ LOWERED = PathMtuChange(
 EVENTS = {
     "forwarded": FORWARDED,
     "IPv6, several at once": SIX,
-    "GSO": dataclasses.replace(
-        FORWARDED, length=65000, gso=1448, flow=Flow("10.77.1.1", "10.77.2.1", 6, 33000, 80)
-    ),
-    "into a tunnel": dataclasses.replace(
-        FORWARDED, dev="gre1", tunnel=TunnelRef("gre1", "gre"), mtu=1476
-    ),
-    "in a tunnel": dataclasses.replace(
-        FORWARDED,
+    "GSO": drop(length=65000, gso=1448, flow=Flow("10.77.1.1", "10.77.2.1", 6, 33000, 80)),
+    "into a tunnel": drop(dev="gre1", tunnel=TunnelRef("gre1", "gre"), mtu=1476),
+    "in a tunnel": drop(
         site="ip_fragment",
         location="ip_fragment.constprop.0+0x72",
         length=1450,
@@ -105,31 +78,23 @@ EVENTS = {
     "in a tunnel that nobody knows": dataclasses.replace(
         SIX, site="ip_fragment", dev="ru", outer=Outer("192.0.2.1", "192.0.2.2", 47), count=1
     ),
-    "lost": dataclasses.replace(
-        FORWARDED, verdict="lost", cause="NETFILTER_DROP nf_hook_slow", reason=None
-    ),
-    "never attempted": dataclasses.replace(
-        FORWARDED,
+    "lost": drop(verdict="lost", cause="NETFILTER_DROP nf_hook_slow", reason=None),
+    "never attempted": drop(
         site="br_dev_queue_push_xmit",
         location="br_dev_queue_push_xmit+0x50",
         verdict="never_attempted",
         reason="NOT_SPECIFIED",
         indev="",
     ),
-    "ping": dataclasses.replace(FORWARDED, flow=Flow("10.77.1.1", "10.77.2.1", 1, 4711, None)),
-    "later fragment": dataclasses.replace(
-        FORWARDED,
+    "ping": drop(flow=Flow("10.77.1.1", "10.77.2.1", 1, 4711, None)),
+    "later fragment": drop(
         verdict="suppressed",
         cause="non_first_fragment",
         flow=Flow("10.77.1.1", "10.77.2.1", 17),
     ),
-    "unknown protocol": dataclasses.replace(
-        FORWARDED, flow=Flow("10.77.1.1", "10.77.2.1", 253), netns=4026532999
-    ),
-    "a long namespace": dataclasses.replace(FORWARDED, netns=4026532002),
-    "hostile names": dataclasses.replace(
-        FORWARDED, netns=4026532003, dev=r"e\x1b[2J", indev="grün0"
-    ),
+    "unknown protocol": drop(flow=Flow("10.77.1.1", "10.77.2.1", 253), netns=4026532999),
+    "a long namespace": drop(netns=4026532002),
+    "hostile names": drop(netns=4026532003, dev=r"e\x1b[2J", indev="grün0"),
     "a lost message": IcmpLost(
         TS,
         4026532001,
@@ -145,8 +110,48 @@ EVENTS = {
     "a lost message of IPv6": IcmpLost(
         TS, 4026532001, 0, "kfree_skb_list", "", None, 6, "fd77::1", 1280, Flow("", "", 0)
     ),
-    "a socket is refused": dataclasses.replace(
-        FORWARDED,
+    "a message that had waited": IcmpLost(
+        TS,
+        4026532001,
+        0,
+        "arp_error_report",
+        "arp_error_report+0x31",
+        "NEIGH_FAILED",
+        4,
+        "10.77.1.1",
+        1400,
+        FLOW,
+        drop=CounterKey(4026532001, 3, "ip_forward", "lost", None, 4, FLOW, None),
+    ),
+    "a message at a hook": IcmpLost(
+        TS,
+        4026532001,
+        0,
+        "nft_do_chain",
+        "nft_do_chain+0x31",
+        "NETFILTER_DROP",
+        4,
+        "10.77.1.1",
+        1400,
+        FLOW,
+        hook="POSTROUTING",
+    ),
+    "outer fragments": Fragmented(
+        TS,
+        4026532001,
+        0,
+        1450,
+        1300,
+        4,
+        "ru",
+        3,
+        TunnelRef("vx0", "vxlan"),
+        FLOW,
+        Outer("192.0.2.1", "192.0.2.2", 17),
+        23,
+        b"",
+    ),
+    "a socket is refused": drop(
         site="__ip_append_data",
         location="__ip_append_data+0x9c1",
         reason=None,
@@ -158,8 +163,7 @@ EVENTS = {
         mark=7,
         packet=b"",
     ),
-    "ESP": dataclasses.replace(
-        FORWARDED,
+    "ESP": drop(
         site="ip_fragment",
         tunnel=TunnelRef("vti1", "vti"),
         flow=Flow("192.0.2.1", "192.0.2.2", 50),
@@ -196,6 +200,7 @@ TOTALS = {
     "seconds": 10.04,
     "verdicts": {"suppressed": 23, "told": 37},
     "causes": {"no_route_back": 23},
+    "fragmented": 7,
     "losses": {"ring_full": 5, "counters_full": 0, "nested": 1, "something_new": 2},
 }
 

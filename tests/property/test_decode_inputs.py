@@ -36,7 +36,8 @@ def test_any_key(key):
 @given(st.lists(octets(COUNT), min_size=1, max_size=4))
 def test_any_counts(rows):
     sums = DECODER.sums(b"".join(rows))
-    assert sums.packets == sum(int.from_bytes(row[:8], "little") for row in rows)
+    # Of one CPU alone it may be less than nothing.
+    assert sums.packets == sum(int.from_bytes(row[:8], "little") for row in rows) % 2**64
 
 
 @given(st.binary(max_size=20))

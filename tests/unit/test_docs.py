@@ -18,8 +18,9 @@ from pmtutrace.cli.verbs import VERBS, cli
 from pmtutrace.events import (
     CHANGES,
     ENDS,
+    CounterKey,
     Drop,
-    Flow,
+    Fragmented,
     IcmpLost,
     InnerMtu,
     Outer,
@@ -43,6 +44,7 @@ from pmtutrace.probing.verdict import News, Under, judge
 from pmtutrace.probing.verdict import Path as ProbedPath
 from pmtutrace.tracing.filters import Filter
 from pmtutrace.tracing.summary import summarize
+from samples import FLOW, drop
 
 TREE = Path(__file__).resolve().parents[2]
 DOCS = TREE / "docs"
@@ -57,7 +59,6 @@ CODE = re.compile(r"`([^`]+)`")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 WORDS = layout.Layout(sources.layout_source())
 LOSSES = [*WORDS.words("loss", "LOSS_").values(), "recursion"]
-FLOW = Flow("192.0.2.1", "192.0.2.2", 6, 1, 2)
 
 
 def section(page, title):
@@ -115,31 +116,11 @@ def flat(value, open_objects=()):
 
 def an_event(kind):
     if kind is Drop:
-        return Drop(
-            ts=0,
-            netns=1,
-            cpu=0,
-            site="ip_forward",
-            location="ip_forward+0x1",
-            reason="PKT_TOO_BIG",
-            verdict="told",
-            cause=None,
-            length=1500,
-            mtu=1400,
-            gso=0,
-            df=True,
-            family=4,
-            dev="a",
-            ifindex=2,
-            indev="b",
-            tunnel=TunnelRef("gre1", "gre"),
-            flow=FLOW,
-            outer=Outer("192.0.2.3", "192.0.2.4", 47),
-            count=1,
-            packet=b"",
-        )
+        return drop(tunnel=TunnelRef("gre1", "gre"), outer=Outer("192.0.2.3", "192.0.2.4", 47))
     if kind is IcmpLost:
-        return IcmpLost(0, 1, 0, "f", "f+0x1", None, 4, "192.0.2.1", 1400, FLOW)
+        outer = Outer("192.0.2.3", "192.0.2.4", 47)
+        behind = CounterKey(1, 2, "ip_forward", "lost", None, 4, FLOW, outer)
+        return IcmpLost(0, 1, 0, "f", "f+0x1", None, 4, "192.0.2.1", 1400, FLOW, "OUTPUT", behind)
     if kind is PathMtuChange:
         return PathMtuChange(
             ts=0,
@@ -158,16 +139,20 @@ def an_event(kind):
             expires=600.0,
             tunnels=(InnerMtu("gre1", "gre", 1376),),
         )
+    if kind is Fragmented:
+        outer = Outer("192.0.2.3", "192.0.2.4", 17)
+        tunnel = TunnelRef("vx0", "vxlan")
+        return Fragmented(0, 1, 0, 1450, 1300, 4, "eth0", 2, tunnel, FLOW, outer, 1, b"")
     return TunnelChange(0, 1, "gone", "gre1", "gre", 1476)
 
 
 def a_summary():
     losses = dict.fromkeys(LOSSES, 0)
-    return summarize({}, losses, wanted=Filter(), seconds=1, streamed=0)
+    return summarize({}, {}, losses, wanted=Filter(), seconds=1, streamed=0)
 
 
 class TestEvents:
-    @pytest.mark.parametrize("kind", [Drop, IcmpLost, TunnelChange, PathMtuChange])
+    @pytest.mark.parametrize("kind", [Drop, IcmpLost, Fragmented, TunnelChange, PathMtuChange])
     def test_a_line_has_the_fields_of_its_table_in_order(self, kind):
         line = jsonl.event(an_event(kind), {})
         assert flat(line) == fields(line["type"])
@@ -181,7 +166,7 @@ class TestEvents:
         ]
 
     def test_schema_is_the_number_in_the_tables(self):
-        for title in ("drop", "icmp_lost", "tunnel", "summary", "exception", "pmtu"):
+        for title in ("drop", "icmp_lost", "fragmented", "tunnel", "summary", "exception", "pmtu"):
             (row,) = (r for r in table(DOCS / "events.md", title) if r["field"] == "`schema`")
             assert row["meaning"] == str(jsonl.SCHEMA)
 

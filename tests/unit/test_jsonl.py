@@ -86,7 +86,7 @@ def test_a_drop_has_what_is_documented():
     lost = next(line for line in lines if line["type"] == "icmp_lost")
     assert set(lost) == {
         *("type", "ts", "schema", "netns", "site", "location", "reason", "family"),
-        *("to", "mtu", "quoted"),
+        *("to", "mtu", "quoted", "hook", "drop"),
     }
     tunnel = next(line for line in lines if line["type"] == "tunnel")
     assert set(tunnel) == {*("type", "ts", "schema", "netns", "change", "name", "kind", "mtu")}

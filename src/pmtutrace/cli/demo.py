@@ -178,6 +178,7 @@ def demo(*, as_json: bool) -> int:
             meanings.append(stage.play(act))
         totals = summarize(
             tracer.counters(),
+            tracer.fragments(),
             tracer.losses(),
             wanted=Filter(netns=stage.inums),
             seconds=time.monotonic() - began,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from pmtutrace.events import ENDS, Drop, IcmpLost, PathMtuChange, TunnelChange
+from pmtutrace.events import ENDS, Drop, Fragmented, IcmpLost, PathMtuChange, TunnelChange
 from pmtutrace.jsonl import protocol, spi
 from pmtutrace.printable import printable
 
@@ -46,8 +46,12 @@ def line(event: Event, names: Mapping[int, str]) -> str:
             return _drop(event, netns)
         case IcmpLost():
             cut = f"{clock(event.ts)} {netns:10} {'':8} {'':5} {event.mtu:>5} {'icmp_lost':10}"
-            why = f" ({event.reason})" if event.reason else ""
-            return f"{cut} message to {event.to} about {flow(event.flow)}, {event.site}{why}"
+            words = " ".join(word for word in (event.reason, event.hook) if word)
+            why = f" ({words})" if words else ""
+            late = f"; told at {event.drop.site} becomes lost" if event.drop else ""
+            return f"{cut} message to {event.to} about {flow(event.flow)}, {event.site}{why}{late}"
+        case Fragmented():
+            return _fragmented(event, netns)
         case TunnelChange():
             mtu = "" if event.mtu is None else event.mtu
             name = printable(event.name)
@@ -80,18 +84,31 @@ def inner(tunnels: Iterable[InnerMtu]) -> str:
 def _drop(event: Drop, netns: str) -> str:
     told = event.verdict if len(event.verdict) <= 10 else event.verdict.replace("_attempted", "")
     cause = f" ({event.cause})" if event.cause else ""
-    more = f" ×{event.count}" if event.count > 1 else ""  # noqa: RUF001 -- times
-    tunnel = ""
-    if event.outer:
-        name = f"{event.tunnel.name} " if event.tunnel else ""
-        tunnel = f" in {name}{event.outer.saddr} > {event.outer.daddr}"
-    elif event.spi is not None:
-        tunnel = f" spi {spi(event.spi)}" + (f" of {event.tunnel.name}" if event.tunnel else "")
     length = "-" if event.length is None else event.length
     return (
         f"{clock(event.ts)} {netns:10} {event.dev:8} {length:>5} {event.mtu:>5} {told:10} "
-        f"{flow(event.flow)}{tunnel}, {event.site}{cause}{more}"
+        f"{flow(event.flow)}{_inside(event)}, {event.site}{cause}{_times(event.count)}"
     )
+
+
+def _fragmented(event: Fragmented, netns: str) -> str:
+    return (
+        f"{clock(event.ts)} {netns:10} {event.dev:8} {event.length:>5} {event.mtu:>5} fragmented "
+        f"{flow(event.flow)}{_inside(event)}{_times(event.count)}"
+    )
+
+
+def _inside(event: Drop | Fragmented) -> str:
+    if event.outer:
+        name = f"{event.tunnel.name} " if event.tunnel else ""
+        return f" in {name}{event.outer.saddr} > {event.outer.daddr}"
+    if isinstance(event, Drop) and event.spi is not None:
+        return f" spi {spi(event.spi)}" + (f" of {event.tunnel.name}" if event.tunnel else "")
+    return ""
+
+
+def _times(count: int) -> str:
+    return f" ×{count}" if count > 1 else ""  # noqa: RUF001 -- times
 
 
 def summary(totals: Mapping[str, Any]) -> list[str]:
@@ -99,6 +116,8 @@ def summary(totals: Mapping[str, Any]) -> list[str]:
     parts = [f"{number} {verdict}" for verdict, number in totals["verdicts"].items()]
     tail = f": {', '.join(parts)}" if parts else ""
     lines = [f"{totals['drops']} oversize packets dropped in {totals['seconds']:.1f} s{tail}"]
+    if totals["fragmented"]:
+        lines.append(f"  {totals['fragmented']} outer packets of tunnels left as fragments")
     for cause, number in totals["causes"].items():
         lines.append(f"  {number} suppressed: {cause}")
     lost = {kind: number for kind, number in totals["losses"].items() if number}

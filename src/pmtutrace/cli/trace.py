@@ -208,14 +208,16 @@ def _close(
 ) -> int:
     from pmtutrace.tracing.summary import summarize
 
-    counters = tracer.counters()
+    counters, fragments = tracer.counters(), tracer.fragments()
     # What is still in the ring teaches the filter its places; it is counted, but not shown.
     for event in tracer.poll():
         wanted.learn(event)
     if wanted.interface is not None:
-        wanted.ask(counters, tracer.device)
+        wanted.ask((*counters, *fragments), tracer.device)
     losses = tracer.losses()
-    totals = summarize(counters, losses, wanted=wanted, seconds=seconds, streamed=lines.shown)
+    totals = summarize(
+        counters, fragments, losses, wanted=wanted, seconds=seconds, streamed=lines.shown
+    )
     lines.end(totals)
     if options["strict"] and any(losses.values()):
         return LOST_DATA

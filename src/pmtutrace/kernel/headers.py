@@ -39,6 +39,8 @@ class Wanted:
         lean: types of which only the fields that are listed are declared, to be read faster.
         tracepoints: raw tracepoints that may be missing; `HAVE_TP_name` tells, and
             `TP_name__argument` is the index of an argument.
+        functions: ones that may be missing; `RETURN_name` is the number of arguments, behind which
+            what the function returns is found.
     """
 
     types: tuple[str, ...] = ()
@@ -48,6 +50,7 @@ class Wanted:
     enums: tuple[str, ...] = ()
     lean: tuple[str, ...] = ()
     tracepoints: tuple[str, ...] = ()
+    functions: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, path: Path) -> Wanted:
@@ -89,6 +92,8 @@ def generate(btf: Btf, wanted: Wanted) -> str:
     lines = [f"#define HAVE_TYPE_{name} 1" for name in wanted.optional_types if name in roots]
     lines += [f"#define HAVE_ENUM_{name} 1" for name in enums]
     lines += _tracepoints(btf, wanted.tracepoints)
+    found_functions = ((name, btf.function(name)) for name in wanted.functions)
+    lines += [f"#define RETURN_{n} {len(f.parameters)}" for n, f in found_functions if f]
     checks = []
     for name in (*wanted.required, *wanted.optional):
         type_name, _, path = name.partition(".")

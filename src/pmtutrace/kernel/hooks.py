@@ -73,6 +73,13 @@ def _tp(program: str) -> Attachment:
     return Attachment("tracepoint", program, program)
 
 
+def _fragment(how: How) -> tuple[Attachment, ...]:
+    return (
+        Attachment(how, f"fragment4_{how}", "ip_do_fragment"),
+        Attachment(how, f"fragment6_{how}", "ip6_fragment"),
+    )
+
+
 def _local(how: Literal["kprobe", "fentry"], *, ipsec: bool) -> tuple[Attachment, ...]:
     """Return what tells of EMSGSIZE; with IPsec there may be a packet behind it.
 
@@ -85,6 +92,16 @@ def _local(how: Literal["kprobe", "fentry"], *, ipsec: bool) -> tuple[Attachment
         Attachment(how, f"local_rxpmtu_{how}", "ipv6_local_rxpmtu"),
         Attachment(how, f"local_error4_{how}", "ip_local_error"),
         Attachment(how, f"local_error6_{how}", "ipv6_local_error"),
+    )
+
+
+def _why(how: How, append6: str) -> tuple[Attachment, ...]:
+    return (
+        Attachment(how, f"global_limit_{how}", "icmp_global_allow"),
+        Attachment(how, f"host_limit_{how}", "inet_peer_xrlim_allow"),
+        Attachment(how, f"options_echo_{how}", "__ip_options_echo"),
+        Attachment(how, f"append_{how}", "ip_append_data"),
+        Attachment(how, append6, "ip6_append_data"),
     )
 
 
@@ -199,7 +216,7 @@ HOOKS = (
             ),
             Rung(
                 "tracepoint",
-                (_tp("net_dev_queue"), _tp("neigh_event_send_done")),
+                (_tp("net_dev_queue"),),
                 ("sent6",),
                 blind="whether ratemask or no route kept a packet-too-big back",
                 cost="hot",
@@ -207,6 +224,38 @@ HOOKS = (
             Rung("predicates", (), blind="whether a packet-too-big was sent is inferred"),
         ),
         "whether a packet-too-big was sent",
+    ),
+    Hook(
+        "why",
+        "what makes the kernel give up a message: a limit, options, no room in the send buffer",
+        "cold",
+        (
+            # Before 6.6 no function with as many arguments as ip_append_data() (473e3150e30a).
+            Rung("fexit", _why("fexit", "append6_fexit"), ("why",)),
+            Rung("kretprobe", _why("kretprobe", "append_kretprobe"), ("why",)),
+            # What is left when all else has been looked at.
+            Rung(
+                "elimination",
+                (),
+                blind="a limit is reported as unknown, append_failed as told or no_route_back",
+            ),
+        ),
+        "why a message was given up",
+    ),
+    Hook(
+        "waiting",
+        "whether a message dies in a queue, after its drop was counted as told",
+        "hot",
+        (
+            Rung("tracepoint", (_tp("neigh_event_send_done"), _tp("qdisc_enqueue"))),
+            # Before 5.15 (70713dddf3d2).
+            Rung(
+                "neighbours",
+                (_tp("neigh_event_send_done"),),
+                blind="whether a message dies in a device's queue",
+            ),
+        ),
+        "whether a message dies in a queue: its drop stays told",
     ),
     Hook(
         "tunnel_check",
@@ -234,6 +283,21 @@ HOOKS = (
             Rung("fentry, no IPsec", _local("fentry", ipsec=False), blind=WHO_REFUSED),
         ),
         "EMSGSIZE that a socket of this host gets",
+    ),
+    Hook(
+        "fragment",
+        "outer packets of tunnels that leave as fragments",
+        "hot",
+        (
+            Rung("fentry", _fragment("fentry")),
+            Rung("kprobe", _fragment("kprobe")),
+            Rung(
+                "tracepoint",
+                (_tp("consume_skb"),),
+                blind="packets that were pieced together here and leave in the same pieces",
+            ),
+        ),
+        "outer packets that leave as fragments",
     ),
     *(_tunnel(function) for function in TUNNEL_FUNCTIONS),
     Hook(

@@ -149,6 +149,9 @@ class Loader:
         """Attach a whole rung; return why it does not hold, or an empty string."""
         links: list[int] = []
         for attachment in rung.attachments:
+            if attachment.program not in self.image.programs:
+                return f"{attachment.how} {attachment.target} lacks an argument"
+        for attachment in rung.attachments:
             try:
                 links.append(self._attach(attachment))
             except OSError as error:

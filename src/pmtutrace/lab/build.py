@@ -77,6 +77,10 @@ def built(what: Scenario | Topology) -> Iterator[Net]:
             wire.addresses(topology, routes, macs)
             wire.ways(topology, routes)
             ipsec.load(topology, names)
+            wire.queues(topology, routes)
+            for label, name in names.items():
+                with netns.entered(netns.RUN / name):
+                    _sysctls(_of_devices(topology, label))
             for label in topology.routers:
                 with netns.entered(netns.RUN / names[label]):
                     _sysctls(ROUTER_SYSCTLS)
@@ -86,7 +90,10 @@ def built(what: Scenario | Topology) -> Iterator[Net]:
             nodes = {
                 label: _node(label, names[label], routes[label], topology, macs) for label in names
             }
-        yield Net(topology, nodes, stack.enter_context(contextlib.ExitStack()))
+        net = Net(topology, nodes, stack.enter_context(contextlib.ExitStack()))
+        # Namespaces take their time to go, and what waits in them fills sockets of all of them.
+        stack.callback(net.flush)
+        yield net
 
 
 def sweep() -> None:
@@ -130,11 +137,23 @@ def _created(name: str, topology: Topology, label: str) -> Iterator[Any]:
     with netns.entered(netns.RUN / name):
         _sysctls(SYSCTLS)
         _sysctls(BRIDGE_SYSCTLS, missing_ok=True)
-        _sysctls({key: value for node, key, value in topology.sysctls if node == label})
+        late = _of_devices(topology, label)
+        every = {key: value for node, key, value in topology.sysctls if node == label}
+        _sysctls({key: value for key, value in every.items() if key not in late})
         route = pyroute2.IPRoute()
     with contextlib.closing(route):
         route.link("set", index=1, state="up")
         yield route
+
+
+def _of_devices(topology: Topology, label: str) -> dict[str, str]:
+    """Return the sysctls of a node that are there only once its devices are."""
+    devs = {port.dev for port in topology.ports if port.node == label}
+    return {
+        key: value
+        for node, key, value in topology.sysctls
+        if node == label and devs.intersection(key.split("."))
+    }
 
 
 def _sysctls(values: dict[str, str], *, missing_ok: bool = False) -> None:

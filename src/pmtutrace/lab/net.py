@@ -66,6 +66,19 @@ class Net:
     def __iter__(self) -> Iterator[Node]:
         return iter(self.nodes.values())
 
+    def flush(self) -> None:
+        """Take the queueing disciplines away, and with them what waits in their queues.
+
+        Can be called again.
+        """
+        from pyroute2 import IPRoute
+
+        from pmtutrace.lab import wire
+
+        for queue in self.topology.queues:
+            with netns.entered(self[queue.node].path), contextlib.closing(IPRoute()) as route:
+                wire.unqueue(route, queue.dev)
+
     def owner(self, address: str) -> tuple[Node, Port]:
         """Return the node and the port that have this address.
 

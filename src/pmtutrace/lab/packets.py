@@ -11,6 +11,8 @@ import struct
 from ipaddress import ip_address
 
 IPPROTO_UDP, IPPROTO_TCP, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_ESP = 17, 6, 1, 58, 50
+IPPROTO_FRAGMENT = 44
+IPOPT_RR = 7
 DF = 0x4000
 UNREACHABLE, UNREACHABLE6 = 3, 1
 ECHO, ECHO6 = 8, 128
@@ -98,9 +100,26 @@ def esp(saddr: str, daddr: str, length: int, spi: int) -> bytes:
 
 
 def later_fragment(saddr: str, daddr: str, length: int) -> bytes:
-    """Return an IPv4 fragment of ``length`` octets that is not the first one, and has DF set."""
-    payload = length - 20
-    return ip_header(saddr, daddr, IPPROTO_UDP, payload, frag=DF | 64) + bytes(payload)
+    """Return a fragment of ``length`` octets that is not the first one; in IPv4 it has DF set."""
+    payload = length - header_length(saddr)
+    if ip_address(saddr).version == 4:
+        return ip_header(saddr, daddr, IPPROTO_UDP, payload, frag=DF | 64) + bytes(payload)
+    extension = struct.pack("!BBHI", IPPROTO_UDP, 0, 64 << 3, 23)
+    return ip_header(saddr, daddr, IPPROTO_FRAGMENT, payload) + extension + bytes(payload - 8)
+
+
+def short_record_route(saddr: str, daddr: str, length: int) -> bytes:
+    """Return an IPv4 packet of ``length`` octets with a record-route option of a length of 8.
+
+    There is room for one address and one octet more: a host that has written its own, and makes
+    the option again for an answer, finds a pointer behind which no address fits.
+    """
+    option = struct.pack("!BBB", IPOPT_RR, 8, 4) + bytes(5)
+    plain = ip_header(saddr, daddr, IPPROTO_UDP, length - 20)
+    words = (20 + len(option)) // 4
+    start = struct.pack("!B", 4 << 4 | words) + plain[1:10] + bytes(2) + plain[12:] + option
+    total = struct.pack("!H", ~checksum(start) & 0xFFFF)
+    return start[:10] + total + start[12:] + bytes(length - len(start))
 
 
 def icmp_error(saddr: str, daddr: str, length: int) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from pmtutrace.errors import LabError, NotSupported
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from pmtutrace.events import Counter, CounterKey
+    from pmtutrace.kernel.loader import Attached
     from pmtutrace.lab.net import Net
     from pmtutrace.lab.scenario import Expected, Scenario
 
@@ -29,8 +30,15 @@ LOOK_EVERY_S = 0.005
 class Counting(Protocol):
     """What a scenario needs of a tracer, as :class:`pmtutrace.tracing.Tracer` has it."""
 
+    @property
+    def attached(self) -> tuple[Attached, ...]:
+        """How each hook is attached."""
+
     def holds(self, hook: str) -> bool:
         """Return whether a hook is attached."""
+
+    def fragments(self) -> Counters:
+        """Return those of outer packets that left as fragments."""
 
     def refresh(self) -> None:
         """Take in the sites of modules that have just been loaded."""
@@ -67,13 +75,13 @@ def run(scenario: Scenario, tracer: Counting) -> Result:
     The tracer must have everything attached; one serves for any number of scenarios, one at a time.
     """
     try:
-        blind = [hook for hook in scenario.hooks if not tracer.holds(hook)]
-        if blind:
-            raise NotSupported(f"the hook {blind[0]} cannot be attached on this kernel")
+        scenario = seen_by(scenario, tracer)
         with built(scenario) as net:
             tracer.refresh()
-            before = tracer.counters()
+            before = tracer.counters(), tracer.fragments()
             kernel = exercise(net, scenario)
+            if scenario.flush:
+                net.flush()
             counted, others = _settled(net, scenario, tracer, before)
     except NotSupported as error:
         return Result(scenario.name, "skipped", error.message, scenario.count, 0, {}, {})
@@ -86,6 +94,25 @@ def run(scenario: Scenario, tracer: Counting) -> Result:
     for name, delta in kernel.items():
         parts[name not in agreeing][name] = delta
     return Result(scenario.name, result, reason, scenario.count, counted, *parts)
+
+
+def seen_by(scenario: Scenario, tracer: Counting) -> Scenario:
+    """Return a scenario with what a tracer can see of it expected.
+
+    Raises:
+        NotSupported: it can see nothing of it.
+    """
+    blind = [hook for hook in scenario.hooks if not tracer.holds(hook)]
+    if blind:
+        raise NotSupported(f"the hook {blind[0]} cannot be attached on this kernel")
+    there = {a.target for hook in tracer.attached if hook.rung for a in hook.rung.attachments}
+    for name in scenario.targets:
+        if name not in there:
+            raise NotSupported(f"{name} cannot be attached to on this kernel")
+    expected = scenario.expected
+    if expected is None or expected.blind is None or expected.blind in there:
+        return scenario
+    return replace(scenario, expected=replace(expected, cause="unknown"))
 
 
 def _bare(counters: Mapping[str, int]) -> dict[str, int]:
@@ -102,6 +129,8 @@ def exercise(net: Net, scenario: Scenario) -> dict[str, int]:
         return {name: value - start[name] for name, value in now.items()}
 
     wanted = {item.name: item.delta for item in scenario.kernel if item.name in start}
+    for traffic_before in scenario.prelude:
+        traffic.send(net, traffic_before)
     refused = traffic.send(net, scenario.traffic)
     return until(moved, lambda deltas: all(deltas[name] >= wanted[name] for name in wanted))
 
@@ -138,33 +167,23 @@ def until(look: Callable[[], T], enough: Callable[[T], bool]) -> T:
 
 
 def _settled(
-    net: Net, scenario: Scenario, tracer: Counting, before: Counters
+    net: Net, scenario: Scenario, tracer: Counting, before: tuple[Counters, Counters]
 ) -> tuple[int, list[str]]:
-    """Return the drops counted as expected, once they are enough, and all others."""
+    """Return the drops counted as expected, once they are enough, and all that is not."""
+    drops, fragments = before
 
     def look() -> tuple[int, list[str]]:
-        return tally(net, scenario, before, tracer.counters())
+        counted, others = tally(net, scenario, drops, tracer.counters())
+        if scenario.fragments and tracer.holds("fragment"):
+            others += unlike_split(net, scenario, fragments, tracer.fragments())
+        return counted, others
 
-    return until(look, lambda seen: seen[0] >= scenario.count)
+    return until(look, lambda seen: seen[0] >= scenario.count and not seen[1])
 
 
 def tally(net: Net, scenario: Scenario, before: Counters, after: Counters) -> tuple[int, list[str]]:
     """Return the drops between two readings that were expected, and a line for each other one."""
-    spaces = {node.inum: node.label for node in net}
-    counted = dict.fromkeys(scenario.drops, 0)
-    others = []
-    for key, now in after.items():
-        # Inodes of namespaces are used again, so an earlier scenario may have left the same key.
-        packets = now.packets - (before[key].packets if key in before else 0)
-        if not packets or key.netns not in spaces:
-            continue
-        for drop in scenario.drops:
-            if _as_expected(net, scenario, drop, key, now):
-                counted[drop] += packets
-                break
-        else:
-            said = f"{key.verdict}/{key.cause}" if key.cause else key.verdict
-            others.append(f"{packets} on {spaces[key.netns]} at {key.site} {said} mtu {now.mtu}")
+    counted, others = _sorted(net, scenario, scenario.drops, before, after)
     if scenario.then and sum(counted.values()) == scenario.count:
         others += [
             f"{found} for {drop.count} at {drop.site}"
@@ -174,19 +193,57 @@ def tally(net: Net, scenario: Scenario, before: Counters, after: Counters) -> tu
     return sum(counted.values()), others
 
 
+def unlike_split(net: Net, scenario: Scenario, before: Counters, after: Counters) -> list[str]:
+    """Return a line for each kind of outer fragments that was not declared, or not so many."""
+    wanted = (scenario.fragments,) if scenario.fragments else ()
+    counted, others = _sorted(net, scenario, wanted, before, after)
+    lines = [f"{line} in fragments" for line in others]
+    return lines + [
+        f"{found} for {split.count} in fragments"
+        for split, found in counted.items()
+        if found != split.count
+    ]
+
+
+def _sorted(
+    net: Net,
+    scenario: Scenario,
+    wanted: tuple[Expected, ...],
+    before: Counters,
+    after: Counters,
+) -> tuple[dict[Expected, int], list[str]]:
+    """Return what was counted between two readings, as wanted, and a line for each other one."""
+    spaces = {node.inum: node.label for node in net}
+    counted = dict.fromkeys(wanted, 0)
+    others = []
+    for key, now in after.items():
+        # Inodes of namespaces are used again, so an earlier scenario may have left the same key.
+        packets = now.packets - (before[key].packets if key in before else 0)
+        if not packets or key.netns not in spaces:
+            continue
+        for drop in wanted:
+            if _as_expected(net, scenario, drop, key, now):
+                counted[drop] += packets
+                break
+        else:
+            said = f"{key.verdict}/{key.cause}" if key.cause else key.verdict
+            others.append(f"{packets} on {spaces[key.netns]} at {key.site} {said} mtu {now.mtu}")
+    return counted, others
+
+
 def _as_expected(
     net: Net, scenario: Scenario, expected: Expected, key: CounterKey, counter: Counter
 ) -> bool:
     node = net[expected.node]
     ifindex = node.ifindexes[expected.dev] if expected.dev else 0
     place = (node.inum, ifindex, expected.site, expected.mtu)
-    causes = (expected.cause, "unknown") if expected.blind else (expected.cause,)
     sent = scenario.traffic
+    ends = expected.ends or (expected.saddr or sent.saddr, sent.daddr)
     return (
         (key.netns, key.ifindex, key.site, counter.mtu) == place
         and key.verdict == expected.verdict
-        and key.cause in causes
-        and (key.flow.saddr, key.flow.daddr) == (expected.saddr or sent.saddr, sent.daddr)
+        and key.cause == expected.cause
+        and (key.flow.saddr, key.flow.daddr) == ends
         and _outer(net, expected) == (key.outer and (key.outer.saddr, key.outer.daddr))
     )
 

@@ -22,8 +22,9 @@ class Expected:
     ``dev`` of ``node`` is the device that they were to leave by, None where nothing shows it,
     ``tunnel`` the name of the tunnel that they were for. ``outer`` says that they had their outer
     header already: it is the outer packet that died, and the flow is still that of the inner one.
-    ``blind`` says that on kernels without kprobes nothing shows the cause, so that ``unknown`` is
-    as good an answer.
+    ``blind`` names the kernel function without which nothing shows the cause: it must be
+    ``unknown`` where that cannot be attached to. ``saddr`` is the source where it is not that of
+    the traffic, ``ends`` are both addresses where neither is.
     """
 
     site: str
@@ -36,7 +37,13 @@ class Expected:
     tunnel: str | None = None
     outer: bool = False
     saddr: str | None = None
-    blind: bool = False
+    blind: str | None = None
+    ends: tuple[str, str] | None = None
+
+
+def split(mtu: int, dev: str, tunnel: str, count: int = COUNT) -> Expected:
+    """Return what is expected of a tunnel's outer packets that leave in fragments."""
+    return Expected("other", "none", mtu, dev, count=count, tunnel=tunnel, outer=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +51,8 @@ class Evidence:
     """A counter of the kernel's own that must move by ``delta``; named as in :mod:`.mib`.
 
     ``EMSGSIZE`` is the number of those errors that the sender's system calls returned. Where
-    ``less`` names a second one, it is their difference that must. A ``recent`` one is not in every
-    kernel, and then no evidence.
+    ``less`` names a second one, it is their difference that must; ``plus`` is added. A ``recent``
+    one is not in every kernel, and then no evidence.
     """
 
     node: str
@@ -53,11 +60,13 @@ class Evidence:
     delta: int
     less: str | None = None
     recent: bool = False
+    plus: str | None = None
 
     @property
     def name(self) -> str:
         """Return what it is called in results: ``r IpFragFails``."""
-        return f"{self.node} {self.counter}" + (f" - {self.less}" if self.less else "")
+        less = f" - {self.less}" if self.less else ""
+        return f"{self.node} {self.counter}{less}" + (f" + {self.plus}" if self.plus else "")
 
     def value(self, counters: Mapping[str, int]) -> int:
         """Return its value among a node's counters.
@@ -66,7 +75,8 @@ class Evidence:
             LabError: the kernel has no such counter.
         """
         try:
-            return counters[self.counter] - (counters[self.less] if self.less else 0)
+            more = counters[self.plus] if self.plus else 0
+            return counters[self.counter] - (counters[self.less] if self.less else 0) + more
         except KeyError as error:
             raise LabError(f"this kernel has no counter {error.args[0]}") from error
 
@@ -75,7 +85,11 @@ class Evidence:
 class Scenario:
     """One declaration. ``expected`` None is a control: traffic of which nothing is dropped.
 
-    ``then`` are the drops of a second kind, where the kernel has learned from the first.
+    ``then`` are the drops of a second kind, where the kernel has learned from the first, or the
+    news of those was dropped in its turn. ``prelude`` is sent before, and nothing of it may be
+    dropped; with ``flush``, what waits in queues is freed afterwards. ``targets`` are kernel
+    functions and tracepoints without which what is expected cannot be seen. ``fragments`` are outer
+    packets that must be counted as having left in fragments, see :func:`split`.
     """
 
     name: str
@@ -85,6 +99,10 @@ class Scenario:
     expected: Expected | None
     kernel: tuple[Evidence, ...]
     then: tuple[Expected, ...] = ()
+    prelude: tuple[Traffic, ...] = ()
+    flush: bool = False
+    targets: tuple[str, ...] = ()
+    fragments: Expected | None = None
 
     @property
     def drops(self) -> tuple[Expected, ...]:

@@ -23,7 +23,8 @@ class Port:
     """One end of a link: a device of a node.
 
     ``addresses`` are in CIDR notation, both versions mixed; ``bridge`` is the bridge device of the
-    node that it belongs to. ``mtu`` None leaves the kernel's choice.
+    node that it belongs to. ``mtu`` None leaves the kernel's choice. One that ``resolves`` asks for
+    neighbours that it does not know, by ARP or neighbour discovery.
     """
 
     node: str
@@ -31,6 +32,7 @@ class Port:
     addresses: tuple[str, ...] = ()
     mtu: int | None = 1500
     bridge: str | None = None
+    resolves: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +119,10 @@ class Encap:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A route of a node. ``mtu`` is its own, below that of the device, ``locked`` or not.
+    """A route of a node, in the main table if no other is named.
 
-    ``encap`` is for a device that is an external tunnel.
+    ``mtu`` is the route's own, below that of the device; one that is ``locked`` does not change
+    with what is learned of the path. ``encap`` is for a device that is an external tunnel.
     """
 
     node: str
@@ -129,14 +132,25 @@ class Route:
     mtu: int | None = None
     locked: bool = False
     encap: Encap | None = None
+    table: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """The queueing discipline of a device, with its options in pyroute2's spelling."""
+
+    node: str
+    dev: str
+    kind: str
+    options: Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
 class Topology:
     """What is built for a scenario.
 
-    ``routers`` forward both IP versions. ``sysctls`` are (node, name below ``net.``, value),
-    ``rules`` (node, nft script).
+    ``routers`` forward both IP versions. ``sysctls`` are (node, name below ``net.``, value), those
+    of devices are set once these are there. ``rules`` are (node, nft script).
     """
 
     veths: tuple[Veth, ...]
@@ -147,6 +161,7 @@ class Topology:
     sysctls: tuple[tuple[str, str, str], ...] = ()
     rules: tuple[tuple[str, str], ...] = ()
     security: tuple[Security, ...] = ()
+    queues: tuple[Queue, ...] = ()
 
     @property
     def ports(self) -> tuple[Port, ...]:

@@ -8,8 +8,11 @@ sent at full length.
 from __future__ import annotations
 
 import errno
+import os
 import socket
+import struct
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from pmtutrace.errors import LabError
@@ -36,7 +39,7 @@ class Traffic:
     """Packets of one flow.
 
     Args:
-        what: ``udp``, ``echo``, ``tcp``, or raw ones: ``raw-udp``, ``esp``,
+        what: ``udp``, ``echo``, ``tcp``, or raw ones: ``raw-udp``, ``raw-options``, ``esp``,
             ``later-fragment``, ``icmp-error``.
         node: label of the sending node.
         saddr: source address; raw traffic may come from an address that nobody has.
@@ -53,6 +56,7 @@ class Traffic:
         recverr: have errors queued on the socket.
         bind: device to bind the socket to.
         ttl: hops that packets of sockets may take; None for the kernel's choice.
+        pinned: send all of them on the first CPU, so that one CPU's sockets answer them.
     """
 
     what: str
@@ -70,6 +74,7 @@ class Traffic:
     recverr: bool = False
     bind: str | None = None
     ttl: int | None = None
+    pinned: bool = False
 
 
 def send(net: Net, traffic: Traffic) -> int:
@@ -85,8 +90,15 @@ def send(net: Net, traffic: Traffic) -> int:
         raise LabError(f"no such traffic: {traffic.what!r}", f"it is one of {', '.join(SENDERS)}")
     if traffic.sink:
         _sink(net, traffic)
+
+    def sent() -> int:
+        # The thread is this call's own, and so is where it runs.
+        if traffic.pinned:
+            os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        return SENDERS[traffic.what](net, traffic)
+
     try:
-        return net[traffic.node].run(lambda: SENDERS[traffic.what](net, traffic))
+        return net[traffic.node].run(sent)
     except OSError as error:
         raise LabError(
             f"{traffic.what} from {traffic.node} was not sent: {error.strerror}"
@@ -153,6 +165,18 @@ def _udp(_net: Net, traffic: Traffic) -> int:
         )
 
 
+def _leave_by(net: Net, sender: socket.socket, saddr: str) -> None:
+    """Have multicast leave by the device that has this address."""
+    node, port = net.owner(saddr)
+    index = node.ifindexes[port.dev]
+    if sender.family == socket.AF_INET:
+        # struct ip_mreqn: group, address, ifindex; ip(7)
+        chosen = struct.pack("4s4si", bytes(4), bytes(4), index)
+        sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, chosen)
+    else:
+        sender.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, index)
+
+
 def _echo(_net: Net, traffic: Traffic) -> int:
     family = packets.family(traffic.saddr)
     proto = socket.IPPROTO_ICMP if family == socket.AF_INET else socket.IPPROTO_ICMPV6
@@ -167,31 +191,42 @@ def _echo(_net: Net, traffic: Traffic) -> int:
         )
 
 
-def _raw(packet: bytes, traffic: Traffic) -> int:
+def _raw(net: Net, packet: bytes, traffic: Traffic) -> int:
     """Send a packet with a header of our own (raw(7): IPPROTO_RAW implies IP_HDRINCL)."""
     with socket.socket(
         packets.family(traffic.saddr), socket.SOCK_RAW, socket.IPPROTO_RAW
     ) as sender:
+        if ip_address(traffic.daddr).is_multicast:
+            _leave_by(net, sender, traffic.saddr)
         if traffic.connect:
             sender.connect((traffic.daddr, 0))
         address = None if traffic.connect else (traffic.daddr, 0)
         return sum(_refused(sender, packet, address) for _ in range(traffic.count))
 
 
-def _raw_udp(_net: Net, traffic: Traffic) -> int:
-    return _raw(packets.udp(traffic.saddr, traffic.daddr, traffic.length, SPORT, DPORT), traffic)
+def _raw_udp(net: Net, traffic: Traffic) -> int:
+    packet = packets.udp(traffic.saddr, traffic.daddr, traffic.length, SPORT, DPORT)
+    return _raw(net, packet, traffic)
 
 
-def _esp(_net: Net, traffic: Traffic) -> int:
-    return _raw(packets.esp(traffic.saddr, traffic.daddr, traffic.length, SPI), traffic)
+def _raw_options(net: Net, traffic: Traffic) -> int:
+    packet = packets.short_record_route(traffic.saddr, traffic.daddr, traffic.length)
+    return _raw(net, packet, traffic)
 
 
-def _later_fragment(_net: Net, traffic: Traffic) -> int:
-    return _raw(packets.later_fragment(traffic.saddr, traffic.daddr, traffic.length), traffic)
+def _esp(net: Net, traffic: Traffic) -> int:
+    packet = packets.esp(traffic.saddr, traffic.daddr, traffic.length, SPI)
+    return _raw(net, packet, traffic)
 
 
-def _icmp_error(_net: Net, traffic: Traffic) -> int:
-    return _raw(packets.icmp_error(traffic.saddr, traffic.daddr, traffic.length), traffic)
+def _later_fragment(net: Net, traffic: Traffic) -> int:
+    packet = packets.later_fragment(traffic.saddr, traffic.daddr, traffic.length)
+    return _raw(net, packet, traffic)
+
+
+def _icmp_error(net: Net, traffic: Traffic) -> int:
+    packet = packets.icmp_error(traffic.saddr, traffic.daddr, traffic.length)
+    return _raw(net, packet, traffic)
 
 
 def _tcp(net: Net, traffic: Traffic) -> int:
@@ -214,6 +249,7 @@ SENDERS: dict[str, Callable[[Net, Traffic], int]] = {
     "tcp": _tcp,
     "raw-udp": _raw_udp,
     "esp": _esp,
+    "raw-options": _raw_options,
     "later-fragment": _later_fragment,
     "icmp-error": _icmp_error,
 }

@@ -35,6 +35,7 @@ READY_S = 10.0
 NOARP, MULTICAST, UP = 0x80, 0x1000, 0x1  # IFF_*
 NODAD = 0x02  # IFA_F_NODAD
 PERMANENT = 0x80  # NUD_PERMANENT
+ROOT = 0xFFFFFFFF  # TC_H_ROOT
 LOCAL_TABLE, LOCAL = 255, 2  # RT_TABLE_LOCAL, RTN_LOCAL
 RTAX_MTU = 2
 OPERATIONAL = ("UP", "UNKNOWN")
@@ -127,7 +128,8 @@ def _add(route: Any, dev: str, attributes: Mapping[str, object]) -> None:  # noq
 
 def _up(route: Any, port: Port, **wanted: object) -> None:  # noqa: ANN401
     """Bring a device up, silent: no ARP, neighbour discovery or multicast listener reports."""
-    wanted |= {"flags": NOARP | UP, "change": NOARP | MULTICAST | UP}
+    quiet = 0 if port.resolves else NOARP
+    wanted |= {"flags": quiet | UP, "change": NOARP | MULTICAST | UP}
     if port.mtu is not None:
         wanted["mtu"] = port.mtu
     if port.bridge is not None:
@@ -183,7 +185,27 @@ def ways(topology: Topology, routes: Routes) -> None:
                 chosen["metrics"] |= {"lock": 1 << RTAX_MTU}
         if declared.encap:
             chosen |= teach.encap(declared.encap)
+        if declared.table:
+            chosen["table"] = declared.table
         route.route("add", **chosen)
+
+
+def queues(topology: Topology, routes: Routes) -> None:
+    """Give devices their queueing disciplines."""
+    for queue in topology.queues:
+        route = routes[queue.node]
+        route.tc("add", queue.kind, index(route, queue.dev), **queue.options)
+
+
+def unqueue(route: Any, dev: str) -> None:  # noqa: ANN401
+    """Take the queueing discipline of a device away; nothing happens where there is none."""
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    try:
+        route.tc("del", index=index(route, dev), parent=ROOT)
+    except NetlinkError as error:
+        if error.code not in (errno.ENOENT, errno.EINVAL):
+            raise
 
 
 def load_filter(name: str, script: str) -> None:

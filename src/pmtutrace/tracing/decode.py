@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 PORTS_SOURCE, PORTS_DESTINATION = 1, 2
 OVERFLOW = "overflow"
+WHOLE = 1 << 64  # counters are unsigned
 
 
 def address(octets: bytes, family: int) -> str:
@@ -100,7 +101,10 @@ class Decoder:
         return key, f["tunnel_id"], socket.ntohs(f["be_outer_dport"])
 
     def sums(self, octets: bytes) -> Sums:
-        """Add up one per-CPU value: a ``struct flow_count`` for each possible CPU."""
+        """Add up one per-CPU value: a ``struct flow_count`` for each possible CPU.
+
+        One of them may have gone below zero, when it gave back what another had counted.
+        """
         names = self.layout.names("flow_count")
         rows = [
             f
@@ -111,9 +115,9 @@ class Decoder:
             return Sums(0, 0, 0, 0, 0, 0)
         latest = max(rows, key=lambda f: f["last"])
         return Sums(
-            sum(f["packets"] for f in rows),
-            sum(f["bytes"] for f in rows),
-            min(f["first"] for f in rows),
+            sum(f["packets"] for f in rows) % WHOLE,
+            sum(f["bytes"] for f in rows) % WHOLE,
+            min((f["first"] for f in rows if f["first"]), default=0),
             latest["last"],
             max(f["max_length"] for f in rows),
             latest["mtu"],

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pmtutrace.errors import UsageError
-from pmtutrace.events import CounterKey, Drop, IcmpLost, PathMtuChange, TunnelChange
+from pmtutrace.events import CounterKey, Drop, Fragmented, IcmpLost, PathMtuChange, TunnelChange
 from pmtutrace.printable import printable
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def network(text: str) -> Network:
         ) from error
 
 
-def place(key: CounterKey | Drop) -> Place:
+def place(key: CounterKey | Drop | Fragmented) -> Place:
     """Return where a drop happened, as far as that decides which tunnel it is in."""
     outer = f"{key.outer.saddr} {key.outer.daddr}" if key.outer else ""
     return key.netns, key.ifindex, outer, key.maker
@@ -60,7 +60,7 @@ class Filter:
 
     def learn(self, event: Event) -> None:
         """Take in what an event says about its place."""
-        if isinstance(event, Drop):
+        if isinstance(event, Drop | Fragmented):
             self.devices[event.netns, event.ifindex] = event.dev
             if event.tunnel is not None:
                 self.tunnels[place(event)] = event.tunnel.name
@@ -91,6 +91,9 @@ class Filter:
             case IcmpLost():
                 only_drops = self.interface or self.tunnel or self.verdicts - {"lost"}
                 return not only_drops and self._rest(event.family, event.site, "lost", event.flow)
+            case Fragmented():
+                named = self._device(event.dev) and self._tunnel(event.tunnel)
+                return named and self._rest(event.family, "", "", event.flow)
             case TunnelChange():
                 name = printable(event.name)
                 named = self.tunnel in (None, name) and self._device(name)
@@ -107,7 +110,9 @@ class Filter:
             return False
         if self.tunnel is not None and self.tunnels.get(place(key)) != self.tunnel:
             return False
-        return self._rest(key.family, key.site, key.verdict, key.flow)
+        # What left as fragments was dropped nowhere.
+        site = "" if key.verdict == "none" else key.site
+        return self._rest(key.family, site, key.verdict, key.flow)
 
     def _device(self, name: str) -> bool:
         return self.interface in (None, name)

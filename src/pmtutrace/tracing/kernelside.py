@@ -135,6 +135,8 @@ class KernelSide:
             "site_tunnel_check": sites.NUMBERS["skb_tunnel_check_pmtu"],
             "site_table": 0,
             "filter_netns": int(self.settings.netns is not None),
+            **self._place("fragment4", "ip_do_fragment"),
+            **self._place("fragment6", "ip6_fragment"),
         }
         for inum in self.settings.netns or ():
             self.watch(inum)
@@ -174,6 +176,13 @@ class KernelSide:
         self._config.update(changes)
         value = self.image.layout.pack("config", dict(self._config))
         libbpf.map_update(self.loader.maps["settings"], bytes(4), value)
+
+    def _place(self, member: str, function: str) -> dict[str, int]:
+        """Return where a function is, as two members of the programs' settings."""
+        for piece in self._boot.ranges:
+            if piece.symbol == function:
+                return {member: piece.start, f"{member}_size": piece.end - piece.start}
+        return {}
 
     def _write_sites(self, table: int) -> None:
         layout = self.image.layout

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pmtutrace.events import Device, Drop, IcmpLost, TunnelRef
+from pmtutrace.events import Device, Drop, Fragmented, IcmpLost, TunnelRef
 from pmtutrace.kernel import sites
 from pmtutrace.printable import printable
 from pmtutrace.tracing import clock, decode
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from pmtutrace.tunnels.inventory import Inventory
     from pmtutrace.tunnels.tunnel import Tunnel
 
-FLAG_DF = 1
+FLAG_DF, FLAG_COUNTED_TOLD = 1, 2
+HOOKS = {1: "OUTPUT", 2: "POSTROUTING"}
 UDP, ESP, PORT_ESP = 17, 50, 4500
 FIRST_DUMP_S = 2.0
 
@@ -42,15 +43,18 @@ class Namer:
         self._locations: dict[int, str] = {}
         self._event = layout.codec("event")
         self._names = layout.names("event")
-        self._lost = layout.enums["event_type"]["EVENT_ICMP_LOST"]
+        types = layout.enums["event_type"]
+        self._lost, self._split = types["EVENT_ICMP_LOST"], types["EVENT_FRAGMENTED"]
         start = next(m.offset for m in layout.structs["event"].members if m.name == "key")
         self._key = slice(start, start + layout.structs["flow_key"].size)
 
-    def event(self, octets: bytes, offset: int) -> Drop | IcmpLost:
+    def event(self, octets: bytes, offset: int) -> Drop | IcmpLost | Fragmented:
         """Return a typed event; ``offset`` leads from CLOCK_BOOTTIME to the Unix epoch."""
         f = dict(zip(self._names, self._event.unpack(octets), strict=True))
         if f["type"] == self._lost:
-            return self._icmp_lost(f, offset)
+            return self._icmp_lost(f, octets[self._key], offset)
+        if f["type"] == self._split:
+            return self._fragmented(f, octets[self._key], offset)
         return self._drop(f, octets[self._key], offset)
 
     def _drop(self, f: dict[str, Any], key_octets: bytes, offset: int) -> Drop:
@@ -90,22 +94,48 @@ class Namer:
             spi=tunnel_id if _is_esp(key) and tunnel_id else None,
         )
 
-    def _icmp_lost(self, f: dict[str, Any], offset: int) -> IcmpLost:
+    def _fragmented(self, f: dict[str, Any], key_octets: bytes, offset: int) -> Fragmented:
+        key, tunnel_id, outer_port = self.decoder.key(key_octets)
+        dev = decode.name(f["dev"])
+        self.ticks.learn(f["jiffies"], f["ts_ns"])
+        self.devices.learn(key.netns, key.ifindex, dev)
+        return Fragmented(
+            ts=f["ts_ns"] + offset,
+            netns=key.netns,
+            cpu=f["cpu"],
+            length=f["length"],
+            mtu=f["mtu"],
+            family=key.family,
+            dev=dev,
+            ifindex=key.ifindex,
+            tunnel=self._tunnel(key, f, tunnel_id, outer_port),
+            flow=key.flow,
+            outer=key.outer,
+            count=f["count"],
+            packet=f["packet"][: f["caplen"]],
+            maker=key.maker,
+        )
+
+    def _icmp_lost(self, f: dict[str, Any], key_octets: bytes, offset: int) -> IcmpLost:
         from pmtutrace.tracing.icmp import read_message
 
         message = read_message(f["packet"][: f["caplen"]])
         location = self._location(f["location"])
+        reason = self._reasons.get(f["reason"])
+        behind = f["flags"] & FLAG_COUNTED_TOLD
         return IcmpLost(
             ts=f["ts_ns"] + offset,
             netns=f["key.netns"],
             cpu=f["cpu"],
             site=function(location),
             location=location,
-            reason=self._reasons.get(f["reason"]),
+            reason=reason,
             family=message.family,
             to=message.to,
             mtu=message.mtu,
             flow=message.quoted,
+            hook=_hook(reason, function(location), f["news_hook"]),
+            drop=self.decoder.key(key_octets)[0] if behind else None,
         )
 
     def _location(self, address: int) -> str:
@@ -114,12 +144,13 @@ class Namer:
         return self._locations[address]
 
     def _cause(self, key: CounterKey, f: dict[str, Any]) -> str | None:
-        """Return the cause; of a lost message, the reason and the site of its own death."""
+        """Return the cause; of a lost message, reason, site and hook of its own death."""
         if not f["news_location"]:
             return key.cause
         site = function(self._location(f["news_location"]))
         reason = self._reasons.get(f["news_reason"])
-        return f"{reason} {site}" if reason else site
+        hook = _hook(reason, site, f["news_hook"])
+        return " ".join(word for word in (reason, site, hook) if word)
 
     def _tunnel(
         self, key: CounterKey, f: dict[str, Any], tunnel_id: int, port: int
@@ -173,6 +204,12 @@ def _is_esp(key: CounterKey) -> bool:
     flow = key.flow
     in_udp = flow.proto == UDP and PORT_ESP in (flow.sport, flow.dport)
     return key.outer is None and (flow.proto == ESP or in_udp)
+
+
+def _hook(reason: str | None, site: str, number: int) -> str | None:
+    """Return the hook at which netfilter dropped a message, if it was netfilter."""
+    netfilter = reason == "NETFILTER_DROP" if reason else site == "nf_hook_slow"
+    return HOOKS.get(number) if netfilter else None
 
 
 def function(location: str) -> str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 def summarize(
     counters: Mapping[CounterKey, Counter],
+    fragments: Mapping[CounterKey, Counter],
     losses: Mapping[str, int],
     *,
     wanted: Filter,
@@ -27,6 +28,7 @@ def summarize(
 
     Args:
         counters: all counters of the run.
+        fragments: those of outer packets that left as fragments.
         losses: by kind.
         wanted: what is shown; the overflow entry, whose flows are unknown, is always counted.
         seconds: how long the run took.
@@ -39,6 +41,11 @@ def summarize(
             verdicts[key.verdict] += counter.packets
             if key.cause:
                 causes[key.cause] += counter.packets
+    left = (
+        counter.packets
+        for key, counter in fragments.items()
+        if key.site == "overflow" or wanted.counts(key)
+    )
     return {
         "type": "summary",
         "ts": timestamp(time.time_ns()),
@@ -48,6 +55,7 @@ def summarize(
         "drops": verdicts.total(),
         "verdicts": dict(sorted(verdicts.items())),
         "causes": dict(sorted(causes.items())),
+        "fragmented": sum(left),
         # Nobody looks at these yet, and 0 would say that somebody did.
         "icmp_received": None,
         "pmtu_changes": None,

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pmtutrace.tunnels.inventory import Inventory
 
 POSSIBLE_CPUS = Path("/sys/devices/system/cpu/possible")
+NOT_DROPPED = "none"  # the verdict of what left as fragments
 POLL_S = 0.05
 REFRESH_S = 0.5
 
@@ -171,10 +172,17 @@ class Tracer:
         self._stops.put(None)
 
     def counters(self) -> dict[CounterKey, Counter]:
-        """Return the exact counters since start, by key.
+        """Return the exact counters of drops since start, by key.
 
         What found no room in the table is there too, under keys whose site is ``overflow``.
         """
+        return {key: sums for key, sums in self._counted().items() if key.verdict != NOT_DROPPED}
+
+    def fragments(self) -> dict[CounterKey, Counter]:
+        """Return the same of outer packets that left as fragments: none of them was dropped."""
+        return {key: sums for key, sums in self._counted().items() if key.verdict == NOT_DROPPED}
+
+    def _counted(self) -> dict[CounterKey, Counter]:
         kernel = self._running()
         layout, maps = kernel.image.layout, kernel.loader.maps
         size = layout.structs["flow_count"].size * possible_cpus()

@@ -1,13 +1,16 @@
 """Comparing what was counted with what was expected, on counters made up for it."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 
+from pmtutrace.errors import NotSupported
 from pmtutrace.events import Counter, CounterKey, Flow, Outer
+from pmtutrace.kernel import hooks
+from pmtutrace.kernel.loader import Attached
 from pmtutrace.lab.net import Net, Node
-from pmtutrace.lab.run import differences, tally, verdict
-from pmtutrace.lab.scenarios import named
+from pmtutrace.lab.run import differences, seen_by, tally, unlike_split, verdict
+from pmtutrace.lab.scenarios import ALL, named
 
 UDP = 17
 PLAIN = named("route-v4-udp-forward")
@@ -103,10 +106,53 @@ def test_the_outer_header_must_be_that_of_the_tunnel():
     assert count(OUTER, {key(OUTER, outer=None): counter(23, mtu=1300)})[0] == 0
 
 
-def test_where_a_kernel_is_blind_unknown_will_do_but_no_other_cause():
-    assert count(LIMITED, {key(LIMITED): counter(23)})[0] == 23
-    assert count(LIMITED, {key(LIMITED, cause="unknown"): counter(23)})[0] == 23
-    assert count(LIMITED, {key(LIMITED, cause="no_route_back"): counter(23)})[0] == 0
+@dataclass
+class Hooked:
+    """A tracer that attached two hooks out of three, one of them to these targets."""
+
+    attached: tuple[Attached, ...]
+
+    def holds(self, hook):
+        return hook != "local"
+
+
+def attached(*targets):
+    rung = hooks.Rung("a rung", tuple(hooks.Attachment("kprobe", "program", t) for t in targets))
+    hook = hooks.Hook("a hook", "", "cold", (rung,), "")
+    return Hooked((Attached(hook, rung, ()), Attached(hook, None, ())))
+
+
+def test_where_a_kernel_is_blind_the_cause_must_be_unknown():
+    sees = seen_by(LIMITED, attached("inet_peer_xrlim_allow"))
+    assert count(sees, {key(LIMITED): counter(23)})[0] == 23
+    assert count(sees, {key(LIMITED, cause="unknown"): counter(23)})[0] == 0
+    blind = seen_by(LIMITED, attached("icmp_global_allow"))
+    assert count(blind, {key(LIMITED, cause="unknown"): counter(23)})[0] == 23
+    assert count(blind, {key(LIMITED): counter(23)})[0] == 0
+
+
+def test_what_a_kernel_cannot_see_at_all_is_skipped():
+    with pytest.raises(NotSupported, match="ip_append_data"):
+        seen_by(named("news-v4-append-failed"), attached("ip6_append_data"))
+    with pytest.raises(NotSupported, match="local"):
+        seen_by(next(each for each in ALL if "local" in each.hooks), attached())
+
+
+BUSY = named("news-v4-socket-busy")
+
+
+def behind(scenario, expected, **other):
+    """Return the key of a further drop of a scenario."""
+    ends = Flow(*expected.ends, UDP)
+    return key(replace(scenario, expected=expected), flow=ends, **other)
+
+
+def test_the_drops_behind_a_drop_have_another_flow():
+    (other,) = BUSY.then
+    seen = {key(BUSY): counter(23), behind(BUSY, other): counter(23, 600)}
+    assert count(BUSY, seen) == (46, [])
+    seen = {key(BUSY): counter(24), behind(BUSY, other): counter(22, 600)}
+    assert count(BUSY, seen)[1] == ["24 for 23 at ip_forward", "22 for 23 at ip_fragment"]
 
 
 def test_two_kinds_of_drops_are_counted_each_on_its_own():
@@ -121,6 +167,17 @@ def test_two_kinds_of_drops_are_counted_each_on_its_own():
         23,
         [f"2 for 1 at {first.site}", f"21 for 22 at {rest.site}"],
     )
+
+
+def test_outer_fragments_are_compared_as_drops_are():
+    split = named("vxlan-v4-udp-fragmented")
+    where = key(replace(split, expected=split.fragments))
+    built, seen = net(split), {where: counter(23, 1300)}
+    assert unlike_split(built, split, {}, seen) == []
+    assert unlike_split(built, split, {}, {where: counter(22, 1300)}) == ["22 for 23 in fragments"]
+    assert unlike_split(built, replace(split, fragments=None), {}, seen) == [
+        "23 on r at other none mtu 1300 in fragments"
+    ]
 
 
 def test_a_control_expects_nothing():

@@ -145,8 +145,18 @@ def test_cpus_are_added_up():
 
 
 def test_the_last_mtu_is_that_of_the_last_packet():
-    octets = count(packets=1, last=5, mtu=1400) + count(packets=1, last=6, mtu=1300)
+    octets = count(packets=1, first=5, last=5, mtu=1400)
+    octets += count(packets=1, first=6, last=6, mtu=1300)
     assert DECODER.sums(octets).mtu == 1300
+
+
+def test_a_cpu_may_give_back_what_another_has_counted():
+    least = 2**64 - 1500
+    octets = count(packets=3, bytes=4500, first=10, last=40, max_length=1500, mtu=1400)
+    octets += count(packets=2**64 - 1, bytes=least)
+    assert DECODER.sums(octets) == decode.Sums(2, 3000, 10, 40, 1500, 1400)
+    octets += count(packets=2**64 - 2, bytes=2**64 - 3000)
+    assert DECODER.counters([(key(), octets)], Ticks()) == {}
 
 
 def test_nothing_counted_is_nothing():

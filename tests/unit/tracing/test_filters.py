@@ -7,7 +7,6 @@ import pytest
 from pmtutrace.errors import UsageError
 from pmtutrace.events import (
     CounterKey,
-    Drop,
     Flow,
     IcmpLost,
     InnerMtu,
@@ -17,31 +16,9 @@ from pmtutrace.events import (
     TunnelRef,
 )
 from pmtutrace.tracing.filters import Filter, network
+from samples import FLOW, drop
 
-FLOW = Flow("10.77.1.1", "10.77.2.1", 17, 2323, 9)
-DROP = Drop(
-    ts=0,
-    netns=1,
-    cpu=0,
-    site="ip_forward",
-    location="ip_forward+0x10",
-    reason="PKT_TOO_BIG",
-    verdict="told",
-    cause=None,
-    length=1500,
-    mtu=1400,
-    gso=0,
-    df=True,
-    family=4,
-    dev="eth0",
-    ifindex=7,
-    indev="eth1",
-    tunnel=None,
-    flow=FLOW,
-    outer=None,
-    count=1,
-    packet=b"",
-)
+DROP = drop(netns=1, dev="eth0", ifindex=7, indev="eth1")
 IN_TUNNEL = dataclasses.replace(
     DROP,
     dev="ru",

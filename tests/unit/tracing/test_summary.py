@@ -26,14 +26,18 @@ MIXED = counters(
 )
 
 
+SPLIT = counters(("other", "none", None, 19), ("overflow", "none", None, 2))
+
+
 def summary(rows=MIXED, wanted=None, **more):
     values = {"losses": LOSSES, "seconds": 1.23456, "streamed": 3, **more}
-    return summarize(rows, wanted=wanted or Filter(), **values)
+    return summarize(rows, SPLIT, wanted=wanted or Filter(), **values)
 
 
 def test_sums_by_verdict_and_cause():
     found = summary()
     assert found["drops"] == 53
+    assert found["fragmented"] == 21
     assert found["verdicts"] == {"suppressed": 24, "told": 29}
     assert found["causes"] == {"icmp_error_inside": 13, "no_route_back": 11}
     assert (found["seconds"], found["events_streamed"], found["type"]) == (1.235, 3, "summary")
@@ -42,6 +46,7 @@ def test_sums_by_verdict_and_cause():
 def test_what_is_filtered_out_is_not_counted_but_the_overflow_is():
     found = summary(wanted=Filter(sites=frozenset({"ip_fragment"})))
     assert (found["drops"], found["verdicts"]) == (24, {"told": 24})
+    assert found["fragmented"] == 2
 
 
 def test_nothing():
@@ -58,5 +63,6 @@ def test_losses_are_shown():
 def test_it_has_what_is_documented():
     assert set(summary()) == {
         *("type", "ts", "schema", "netns", "seconds", "drops", "verdicts", "causes"),
+        "fragmented",
         *("icmp_received", "pmtu_changes", "events_streamed", "events_lost", "losses"),
     }

@@ -23,6 +23,7 @@ from pmtutrace.lab.scenarios import (
     learned,
     local,
     nested,
+    news,
     routed,
     sit,
     vxlan,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 ALL: tuple[Scenario, ...] = (
     *routed.SCENARIOS,
+    *news.SCENARIOS,
     *local.SCENARIOS,
     *bridged.SCENARIOS,
     *vxlan.SCENARIOS,

@@ -7,7 +7,7 @@ tells itself. See :mod:`.tunnelled`.
 
 from __future__ import annotations
 
-from pmtutrace.lab.scenario import Evidence, Expected, Scenario
+from pmtutrace.lab.scenario import Evidence, Expected, Scenario, split
 from pmtutrace.lab.scenarios.routed import WORDS, A, heard, passed
 from pmtutrace.lab.scenarios.tunnelled import A_BRIDGED, B_INNER, Kind, before, outside, traffic
 from pmtutrace.lab.topology import Topology
@@ -118,6 +118,7 @@ SCENARIOS = (
             Evidence("r", "IpFragOKs", 1),
             heard(6),
         ),
+        fragments=split(1350, "ru", "vx0", 1),
     ),
     *(
         turned(kind, version, what)
@@ -153,6 +154,7 @@ SCENARIOS = (
             Evidence("b", "vx0:rx_packets", COUNT),
             Evidence("r", "IpFragFails", 0),
         ),
+        fragments=split(UNDER_MTU, "ru", "vx0"),
     ),
     Scenario(
         "vxlan-bridge-v4-udp-fits",

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* Catches the outer packets of this host's tunnels that leave as fragments.
+ * ip_do_fragment(), ip6_fragment() (4.4 on): cold. Else skb:consume_skb with a
+ * location (6.3, dd1b527831a3): hot, once for each packet that comes to a good
+ * end, which leaves after two comparisons. */
+
+static __always_inline void stream_fragmented(struct config *cfg,
+					      struct refusal *r,
+					      struct flow_count *count)
+{
+	struct event *event = reserve_event(EVENT_FRAGMENTED);
+	__u64 packets;
+
+	if (!event)
+		return;
+	packets = count->packets;
+	event->count = packets - count->streamed;
+	count->streamed = packets;
+	event->jiffies = bpf_jiffies64();
+	event->length = r->length;
+	event->mtu = r->mtu;
+	event->key = r->key;
+	copy_name(event->dev, r->out);
+	copy_kind(event->kind, r->out);
+	copy_packet(event, &r->packet, cfg->caplen);
+	stream(event);
+}
+
+/* Only packets that have a tunnel's outer header count. */
+static __always_inline void count_fragmented(struct config *cfg,
+					     struct refusal *r, bool ipv6)
+{
+	struct flow_count *count;
+
+	__builtin_memset(&r->key, 0, sizeof(r->key));
+	r->cursor = r->packet;
+	if (parse_flow(&r->cursor, &r->upper, &r->key) || !r->key.outer_family)
+		return;
+	forget();
+	r->key.netns = netns_inum(r->out);
+	if (cfg->filter_netns && !watched_netns.lookup(&r->key.netns))
+		return;
+	r->key.ifindex = READ(r->out, ifindex);
+	r->mtu = ipv6 ? mtu_ipv6(r->dst, false) : mtu_ipv4(r->dst, false);
+	forget();
+	count = count_packet(cfg, &r->key, r->length, r->mtu);
+	if (count)
+		stream_fragmented(cfg, r, count);
+}
+
+static __always_inline void fragmenting(struct sk_buff *skb, bool ipv6)
+{
+	int zero = 0;
+	struct config *cfg = settings.lookup(&zero);
+	struct refusal *r = cfg ? enter() : 0;
+
+	if (!r)
+		return;
+	r->packet = packet_of(skb);
+	r->length = READ(skb, len);
+	r->dst = (struct dst_entry *)(READ(skb, _skb_refdst) & ~1UL);
+	r->out = r->dst ? READ(r->dst, dev) : 0;
+	if (r->out)
+		count_fragmented(cfg, r, ipv6);
+	leave();
+}
+
+/* Whoever calls ip_do_fragment() has looked at DF. */
+static __always_inline void fragmenting4(struct sk_buff *skb)
+{
+	struct inet_skb_parm *cb = (struct inet_skb_parm *)&skb->cb;
+
+	if (!(READ(cb, flags) & IPSKB_FORWARDED))
+		fragmenting(skb, false);
+}
+
+/* ip6_fragment() itself refuses what it may not split. */
+static __always_inline void fragmenting6(struct sk_buff *skb)
+{
+	struct inet6_skb_parm *cb = (struct inet6_skb_parm *)&skb->cb;
+	struct dst_entry *dst =
+		(struct dst_entry *)(READ(skb, _skb_refdst) & ~1UL);
+
+	if (READ(cb, flags) & IP6SKB_FORWARDED || !dst)
+		return;
+	if (READ_BITS(skb, sk_buff, ignore_df) ||
+	    READ(skb, len) <= mtu_ipv6(dst, false))
+		fragmenting(skb, true);
+}
+
+#ifndef WITHOUT_MESSAGES
+/* Both are (net, sk, skb, output). */
+int fragment4_fentry(struct bpf_raw_tracepoint_args *ctx)
+{
+	fragmenting4((struct sk_buff *)ctx->args[2]);
+	return 0;
+}
+
+int fragment6_fentry(struct bpf_raw_tracepoint_args *ctx)
+{
+	fragmenting6((struct sk_buff *)ctx->args[2]);
+	return 0;
+}
+
+int fragment4_kprobe(struct pt_regs *ctx)
+{
+	fragmenting4((struct sk_buff *)PT_REGS_PARM3(ctx));
+	return 0;
+}
+
+int fragment6_kprobe(struct pt_regs *ctx)
+{
+	fragmenting6((struct sk_buff *)PT_REGS_PARM3(ctx));
+	return 0;
+}
+
+#ifdef TP_consume_skb__location
+/* Once all fragments are on their way the whole packet is consumed. */
+int consume_skb(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct sk_buff *skb = (struct sk_buff *)ctx->args[TP_consume_skb__skb];
+	__u64 location = ctx->args[TP_consume_skb__location];
+	int zero = 0;
+	struct config *cfg = settings.lookup(&zero);
+
+	if (!cfg)
+		return 0;
+	if (location - cfg->fragment4 < cfg->fragment4_size)
+		fragmenting4(skb);
+	else if (location - cfg->fragment6 < cfg->fragment6_size)
+		fragmenting6(skb);
+	return 0;
+}
+#endif
+#endif

@@ -1,0 +1,36 @@
+"""Events made up for tests: one of each kind, which a test changes to what it is about."""
+
+import dataclasses
+
+from pmtutrace.events import Drop, Flow
+
+FLOW = Flow("10.77.1.1", "10.77.2.1", 17, 2323, 9)
+TS = 1_792_924_245_678_901_234  # 2026-10-25T10:30:45.678901Z
+FORWARDED = Drop(
+    ts=TS,
+    netns=4026532001,
+    cpu=1,
+    site="ip_forward",
+    location="ip_forward+0x1a2",
+    reason="PKT_TOO_BIG",
+    verdict="told",
+    cause=None,
+    length=1500,
+    mtu=1400,
+    gso=0,
+    df=True,
+    family=4,
+    dev="eth1",
+    ifindex=3,
+    indev="eth0",
+    tunnel=None,
+    flow=FLOW,
+    outer=None,
+    count=1,
+    packet=b"\x45\x00",
+)
+
+
+def drop(**changes):
+    """Return a forwarded IPv4 datagram whose sender was told, but for these changes."""
+    return dataclasses.replace(FORWARDED, **changes)
