@@ -7,9 +7,12 @@ from ipaddress import ip_address, ip_interface
 import pytest
 
 from pmtutrace.errors import UsageError
+from pmtutrace.kernel import sources
 from pmtutrace.lab import devices, traffic
 from pmtutrace.lab.scenarios import ALL, BY_NAME, chosen, named
 from pmtutrace.lab.traffic import COUNT
+from pmtutrace.lab.unprovoked import UNPROVOKED
+from pmtutrace.layout import Layout
 
 EACH = pytest.mark.parametrize("scenario", ALL, ids=lambda scenario: scenario.name)
 CAUSES = {
@@ -37,6 +40,12 @@ def test_every_verdict_that_this_kind_of_traffic_can_have_is_there():
     causes = {drop.cause for scenario in ALL for drop in scenario.drops}
     assert verdicts == {"told", "suppressed", "lost", "never_attempted", "local"}
     assert causes - {None} == CAUSES
+
+
+def test_every_cause_is_provoked_or_it_is_said_why_not():
+    words = Layout(sources.layout_source()).words("cause", "CAUSE_").values()
+    assert set(words) - {"none"} == CAUSES | UNPROVOKED.keys()
+    assert not CAUSES & UNPROVOKED.keys()
 
 
 @EACH
