@@ -315,6 +315,8 @@ static __always_inline __u16 skip_tunnel(const struct packet *p,
 				return 0;
 			type = be16(udp.be_protocol);
 			*at += 16 + (udp.flags & 0x3f) * 4;
+		} else if (udp.flags == 4 && !udp.protocol_high) {
+			return 0; /* WireGuard's data: the rest is ciphertext */
 		} else {
 			type = skip_noted(p, at);
 			if (type && outermost)
