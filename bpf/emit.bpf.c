@@ -16,14 +16,15 @@ static __always_inline void lose(int kind)
 static __always_inline struct flow_count *counter_of(struct flow_key *key,
 						     bool *first)
 {
-	struct flow_count *count = counts.lookup(key);
-	struct flow_count zero = {};
-	int rest;
+	struct flow_count *count = counts.lookup(key), *zero;
+	int rest = 0;
 
 	*first = false;
 	if (count)
 		return count;
-	*first = !counts.insert(key, &zero);
+	zero = zeros.lookup(&rest);
+	if (zero)
+		*first = !counts.insert(key, zero);
 	count = counts.lookup(key);
 	if (count)
 		return count;

@@ -29,6 +29,9 @@ BPF_HASH(watched_netns, __u32, __u8, 4096);
  * 7c8199e24fa0); making all of them ahead takes 70 ms and 15 MB. */
 BPF_F_TABLE("percpu_hash", struct flow_key, struct flow_count, counts, MAX_FLOWS,
 	    COUNTS_FLAGS);
+/* A counter that nobody writes to: on the stack, of which functions that are
+ * called have little, one would take too much. */
+BPF_ARRAY(zeros, struct flow_count, 1);
 /* What found no room in counts, by verdict and cause. */
 BPF_PERCPU_ARRAY(overflow, struct flow_count, 256);
 BPF_PERCPU_ARRAY(losses, __u64, 4);
@@ -112,6 +115,11 @@ BPF_ARRAY(module_moves, __u64, 1);
 /* The packet whose message is in the output path of this CPU right now. */
 BPF_PERCPU_ARRAY(emitting, __u64, 1);
 
+/* What a message quotes, or what a packet would be quoted as. */
+struct quote {
+	__u64 octets[6];
+};
+
 /*
  * Everything about the packet in hand. It is in a map and not on the stack so
  * that the verifier need not follow what is in it: there every mix of known
@@ -124,6 +132,7 @@ struct refusal {
 	struct packet packet;
 	struct packet cursor; /* how far it has been parsed */
 	struct upper upper;
+	struct quote quote;
 	struct sk_buff *skb;
 	struct dst_entry *dst;
 	struct net_device *out;

@@ -167,7 +167,6 @@ static __always_inline void take_news(struct sk_buff *skb, struct refusal *r,
 {
 	__u64 key = (__u64)skb;
 	struct news *news = news_of.lookup(&key);
-	struct quote quote = {};
 
 	r->known = VERDICT_NONE;
 	r->cause = CAUSE_NONE;
@@ -183,11 +182,13 @@ static __always_inline void take_news(struct sk_buff *skb, struct refusal *r,
 		news->under = 0;
 		return;
 	}
+	__builtin_memset(&r->quote, 0, sizeof(r->quote));
 	if (message_has_packet(cfg, r->ipv6) ||
-	    (r->ipv6 ? peek(&r->packet, r->packet.at, &quote, sizeof(quote)) :
-		       peek(&r->packet, r->packet.at, &quote, QUOTE4)))
+	    (r->ipv6 ? peek(&r->packet, r->packet.at, &r->quote,
+			    sizeof(r->quote)) :
+		       peek(&r->packet, r->packet.at, &r->quote, QUOTE4)))
 		return;
-	key = quote_key(&quote);
+	key = quote_key(&r->quote);
 	news = quoted_news.lookup(&key);
 	if (!news)
 		return;

@@ -3,11 +3,6 @@
  * net:net_dev_queue, where nothing better.
  * Hot: once for each packet sent; what is not IPv6 leaves after one load. */
 
-/* What a message quotes, or what a packet would be quoted as. */
-struct quote {
-	__u64 octets[6];
-};
-
 /* One number for the context and what it is telling about. */
 static __always_inline __u64 quote_hash(__u64 key, const struct quote *quote)
 {

@@ -207,23 +207,24 @@ static __always_inline enum bearing
 message_lost(struct config *cfg, struct sk_buff *skb, struct refusal *r,
 	     bool bare)
 {
+	struct quote *quote = &r->quote;
 	struct news lost = {}, *news;
-	struct quote quote = {};
 	__u64 about;
 	bool ipv6;
 
-	if (!is_own_message(&r->cursor, LOAD(skb, skb_iif), &quote, &ipv6))
+	__builtin_memset(quote, 0, sizeof(*quote));
+	if (!is_own_message(&r->cursor, LOAD(skb, skb_iif), quote, &ipv6))
 		return BEARS_NOTHING;
-	if (lost_waiting(cfg, skb, r, &quote, ipv6))
+	if (lost_waiting(cfg, skb, r, quote, ipv6))
 		return BEARS_NOTHING;
 	if (message_has_packet(cfg, ipv6)) {
-		news = news_of_message(&quote, ipv6, &about);
+		news = news_of_message(quote, ipv6, &about);
 	} else if (bare) {
 		mark_lost(&lost, skb, r);
-		note_quoted(&quote, &lost);
+		note_quoted(quote, &lost);
 		return BEARS_NOTHING;
 	} else {
-		about = quote_key(&quote);
+		about = quote_key(quote);
 		news = quoted_news.lookup(&about);
 	}
 	if (news) {
