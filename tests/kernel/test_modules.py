@@ -16,8 +16,6 @@ from pmtutrace.tracing.tracer import Settings, Tracer
 
 pytestmark = pytest.mark.live
 
-GRE = ("ip_gre", "gre", "ip_tunnel")
-VTI = ("ip_vti", "tunnel4", "ip_tunnel")
 PATIENCE_S = 60
 
 
@@ -32,14 +30,17 @@ def modprobe(name):
     subprocess.run(["modprobe", name], check=True)
 
 
-def unload(names):
-    """Remove modules, the users first; namespaces that are going still hold them for a while."""
-    for name in names:
-        end = time.monotonic() + PATIENCE_S
-        while symbols.module(name) is not None:
-            done = subprocess.run(["rmmod", name], capture_output=True, text=True, check=False)
-            if done.returncode and time.monotonic() > end:
-                pytest.fail(done.stderr)
+def unload(name):
+    """Remove a module and its users; namespaces that are going still hold them for a while."""
+    if symbols.module(name) is None:
+        return
+    for user in Path("/sys/module", name, "holders").iterdir():
+        unload(user.name)
+    end = time.monotonic() + PATIENCE_S
+    while symbols.module(name) is not None:
+        done = subprocess.run(["rmmod", name], capture_output=True, text=True, check=False)
+        if done.returncode and time.monotonic() > end:
+            pytest.fail(done.stderr)
 
 
 class Live:
@@ -58,12 +59,12 @@ class Live:
 def test_counters_go_on_through_a_reload():
     """23 + 23 = 46, as the scenario holds against tx_errors of both devices."""
     modprobe("ip_gre")
-    unload(GRE)
+    unload("ip_tunnel")
     with Tracer() as tracer:
         for time_ in (1, 2):
             result = run.run(BY_NAME["gre-v4-udp-forward"], Live(tracer))
             assert result.result == "ok", result.reason
-            unload(GRE)
+            unload("ip_tunnel")
             counted = tracer.counters()
             assert {key.site for key in counted} == {"ip_tunnel_xmit"}
             assert sum(count.packets for count in counted.values()) == time_ * result.expected
@@ -91,7 +92,7 @@ def transmits(tracer):
 
 def test_a_function_is_attached_anew_after_a_reload():
     modprobe("ip_vti")
-    unload(VTI)
+    unload("ip_vti")
     stats = libbpf.enable_stats()
     try:
         with Tracer() as tracer:
@@ -101,13 +102,13 @@ def test_a_function_is_attached_anew_after_a_reload():
                 Live(tracer).refresh()
                 assert hook(tracer, "vti") == "kprobe"
                 assert transmits(tracer)
-                unload(VTI)  # is not refused: a tracer holds no module
+                unload("ip_vti")  # is not refused: a tracer holds no module
                 Live(tracer).refresh()
                 assert hook(tracer, "vti") == "waits"
             # Both between two looks: a kprobe on what has gone would be dead.
             modprobe("ip_vti")
             tracer.refresh()
-            unload(VTI)
+            unload("ip_vti")
             modprobe("ip_vti")
             Live(tracer).refresh()
             assert hook(tracer, "vti") == "kprobe"
@@ -126,4 +127,4 @@ def test_fentry_on_a_module_is_the_second_choice():
         assert hook(tracer, "vti") == "fentry"
         held = subprocess.run(["rmmod", "ip_vti"], capture_output=True, text=True, check=False)
         assert "in use" in held.stderr
-    unload(VTI)
+    unload("ip_vti")
