@@ -1,8 +1,14 @@
 """What is called is put behind the program that calls it, once, with its own maps filled in."""
 
-from pmtutrace.kernel import bytecode
+import struct
+
+import pytest
+
+from pmtutrace.kernel import bytecode, compiler, headers, sources
+from pmtutrace.kernel.btf import Btf
 from pmtutrace.kernel.bytecode import Program
 
+FRAME, COPY, ADD = 10, 0xBF, 0x07  # r10; rX = rY; rX += number
 EXIT = bytes.fromhex("9500000000000000")
 MAP = bytes.fromhex("18110000000000000000000000000000")
 REPORT = bytecode.CALLED["report"]
@@ -39,3 +45,31 @@ def test_functions_may_call_functions(monkeypatch):
 def test_what_calls_nothing_stays_as_it_is():
     program = Program("p", call(1) + EXIT, ())
     assert bytecode.linked(program, {"p": program}, [], 5) == program.code
+
+
+def frame(code):
+    """Return how far down its stack a function reaches, as kernels before 6.13 round it."""
+    lowest, copied = 0, None
+    for at in range(0, len(code), 8):
+        opcode, registers, offset, number = struct.unpack_from("<BBhi", code, at)
+        target, source = registers & 15, registers >> 4
+        stores, loads = opcode & 7 in (2, 3), opcode & 7 == 1
+        if (stores and target == FRAME) or (loads and source == FRAME):
+            lowest = min(lowest, offset)
+        if opcode == ADD and copied == target:
+            lowest = min(lowest, number)
+        copied = target if opcode == COPY and source == FRAME else None
+    return (31 - lowest) // 32 * 32
+
+
+@pytest.mark.live
+def test_a_program_and_what_it_calls_fit_one_stack():
+    """Newer kernels give called functions a stack of their own; older ones refuse the program."""
+    types = headers.generate(Btf.load(), headers.Wanted.read(sources.folder() / "kernel.toml"))
+    with compiler.Compiler() as bcc:
+        compiled = bcc.compile(types, {"TP_BTF": 1})
+    code = {program["name"]: bytes.fromhex(program["code"]) for program in compiled["programs"]}
+    report = frame(code["report"])
+    callers = {name: frame(octets) for name, octets in code.items() if call(REPORT) in octets}
+    assert len(callers) > 2
+    assert {name: size for name, size in callers.items() if size + report > 512} == {}
