@@ -110,6 +110,12 @@ struct made {
 	__u32 be_daddr;
 };
 BPF_PERCPU_ARRAY(last_made, struct made, 1);
+/* What Open vSwitch is sending on this CPU, and by which device. */
+struct sending {
+	__u64 skb;
+	struct net_device *dev;
+};
+BPF_PERCPU_ARRAY(last_sending, struct sending, 1);
 /* How often a module has come or gone. */
 BPF_ARRAY(module_moves, __u64, 1);
 /* The packet whose message is in the output path of this CPU right now. */

@@ -61,7 +61,7 @@ static __always_inline struct site_range *site_of(struct config *cfg,
 static __always_inline bool refuses_frames(const struct refusal *r)
 {
 	return r->check == CHECK_BRIDGE || r->check == CHECK_RECEIVER ||
-	       r->check == CHECK_BRIDGE_FRAGMENT4;
+	       r->check == CHECK_BRIDGE_FRAGMENT4 || r->check == CHECK_PORT;
 }
 
 /* The MTU in force at the site, as its own code computes it. */
@@ -71,7 +71,7 @@ static __always_inline __u32 mtu_at(struct sk_buff *skb, struct refusal *r)
 
 	if (r->check == CHECK_RECEIVER)
 		return mtu_of_receiver(r->out);
-	if (r->check == CHECK_BRIDGE)
+	if (r->check == CHECK_BRIDGE || r->check == CHECK_PORT)
 		return READ(r->out, mtu);
 	if (!r->dst)
 		return 0;
@@ -109,6 +109,8 @@ static __always_inline bool refused_for_size(struct sk_buff *skb,
 		return true;
 	if (r->check == CHECK_BRIDGE || r->check == CHECK_RECEIVER)
 		return !is_forwardable(skb, r->out, r->mtu);
+	if (r->check == CHECK_PORT)
+		return frame_length(skb, r->out) > r->mtu && !gso_size(skb);
 	/* Fragments that the bridge has joined must fit as they came. */
 	if (r->check == CHECK_BRIDGE_FRAGMENT4 &&
 	    READ((struct inet_skb_parm *)&skb->cb, frag_max_size) >
@@ -294,6 +296,10 @@ examine(struct sk_buff *skb, struct refusal *r, struct config *cfg)
 	forget();
 	r->dst = skb_dst(skb);
 	r->out = r->dst && !refuses_frames(r) ? READ(r->dst, dev) : 0;
+	if (r->check == CHECK_PORT)
+		r->out = port_of(skb);
+	if (r->check == CHECK_PORT && !r->out)
+		return FOUND_NOTHING; /* where the hook is not attached */
 	if (!r->out) /* no route, or one that is only a tunnel's metadata */
 		r->out = (struct net_device *)READ(skb, dev);
 	r->length = network_length(skb, &r->packet);

@@ -83,6 +83,7 @@ enum site_check {
 	CHECK_BRIDGE_FRAGMENT4 = 8,
 	CHECK_RECEIVER = 9,
 	CHECK_RELAY = 10,
+	CHECK_PORT = 11,
 };
 
 /* What a counter counts: drops, or, without a verdict, outer packets that left

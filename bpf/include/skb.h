@@ -107,6 +107,20 @@ static __always_inline bool is_forwardable(struct sk_buff *skb,
 	       gso_size(skb);
 }
 
+/* packet_length() of Open vSwitch: one VLAN tag in the frame is free, unless
+ * there is another beside it. */
+static __always_inline __u32 frame_length(struct sk_buff *skb,
+					  struct net_device *dev)
+{
+	__u32 length = LOAD(skb, len) - READ(dev, hard_header_len);
+	__u16 type = be16(LOAD(skb, protocol));
+
+	if ((type == ETH_P_8021Q || type == ETH_P_8021AD) &&
+	    !LOAD(skb, vlan_tci))
+		length -= VLAN_HLEN;
+	return length;
+}
+
 /*
  * The MTU of the device at the other end of a veth, to which struct veth_priv
  * points first of all. One that is down takes nothing whatever its size, and

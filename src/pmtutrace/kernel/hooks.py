@@ -151,6 +151,8 @@ def _tunnel(f: TunnelFunction) -> Hook:
     )
 
 
+OVS_SEND = ("ovs_vport_send", "openvswitch")
+
 HOOKS = (
     Hook(
         "icmp4",
@@ -300,6 +302,17 @@ HOOKS = (
         "outer packets that leave as fragments",
     ),
     *(_tunnel(function) for function in TUNNEL_FUNCTIONS),
+    Hook(
+        "openvswitch",
+        "oversize packets that Open vSwitch refuses: to which port they were sent",
+        "hot",
+        (
+            # The kprobe first: it does not hold the module.
+            Rung("kprobe", (Attachment("kprobe", "vport_send_kprobe", *OVS_SEND),)),
+            Rung("fentry", (Attachment("fentry", "vport_send_fentry", *OVS_SEND),)),
+        ),
+        "oversize packets that Open vSwitch refuses",
+    ),
     Hook(
         "modules",
         "that a module has come or gone",

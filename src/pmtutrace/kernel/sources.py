@@ -21,6 +21,7 @@ TEXTS = (
     "hooks/icmp_lost.bpf.c",
     "hooks/modules.bpf.c",
     "hooks/tunnel_xmit.bpf.c",
+    "hooks/openvswitch.bpf.c",
     "hooks/waiting.bpf.c",
     "hooks/why.bpf.c",
     "hooks/report.bpf.c",

@@ -125,7 +125,8 @@ class Scenario:
         """Return the features of the kernel and the host that building it takes."""
         found = ["veth", *(tunnel.type for tunnel in self.topology.tunnels)]
         found += ["ipsec"] * bool(self.topology.security)
-        found += ["bridge"] * bool(self.topology.bridges) + ["nftables"] * bool(self.topology.rules)
+        found += [bridge.type for bridge in self.topology.bridges]
+        found += ["nftables"] * bool(self.topology.rules)
         return tuple(dict.fromkeys(found))
 
     def json(self) -> dict[str, Any]:

@@ -91,11 +91,15 @@ class Security:
 
 @dataclass(frozen=True, slots=True)
 class Bridge:
-    """A bridge device that joins the ports of its node that name it."""
+    """A bridge device that joins the ports of its node that name it.
+
+    ``type`` is ``bridge`` or ``openvswitch``, which joins two.
+    """
 
     node: str
     dev: str
     addresses: tuple[str, ...] = ()
+    type: str = "bridge"
 
     @property
     def port(self) -> Port:

@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Any
 
 from pmtutrace.errors import LabError, NotSupported
 from pmtutrace.kernel import netns
-from pmtutrace.lab import devices
+from pmtutrace.lab import devices, openvswitch
 from pmtutrace.lab.topology import Port
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
-    from pmtutrace.lab.topology import Topology, Tunnel
+    from pmtutrace.lab.topology import Bridge, Topology, Tunnel
 
     Routes = Mapping[str, Any]
 
@@ -56,16 +56,7 @@ def links(
     own = (*topology.ports, *(bridge.port for bridge in topology.bridges))
     macs = {port: f"02:00:00:00:00:{number:02x}" for number, port in enumerate(own, 1)}
     for bridge in topology.bridges:
-        routes[bridge.node].link(
-            "add",
-            kind="bridge",
-            ifname=bridge.dev,
-            address=macs[bridge.port],
-            br_mcast_snooping=0,
-            br_forward_delay=0,
-            br_stp_state=0,
-        )
-        _up(routes[bridge.node], bridge.port)
+        _bridge(bridge, macs[bridge.port], names[bridge.node], routes[bridge.node])
     for veth in topology.veths:
         left, right = veth.ends
         peer = {"ifname": right.dev, "address": macs[right], "net_ns_fd": names[right.node]}
@@ -88,7 +79,30 @@ def links(
             stack.enter_context(_end(end, port, local, remote, names[port.node], routes[port.node]))
             mac = {"address": macs[port]} if port in macs else {}
             _up(routes[port.node], port, **mac)
+    for bridge in topology.bridges:
+        _join(bridge, topology.ports, names[bridge.node], routes[bridge.node])
     return macs
+
+
+def _bridge(bridge: Bridge, mac: str, name: str, route: Any) -> None:  # noqa: ANN401
+    """Make a bridge without ports in the namespace of that name."""
+    if bridge.type == "openvswitch":
+        netns.run_in(name, functools.partial(openvswitch.add_datapath, bridge.dev))
+    else:
+        quiet = {"br_mcast_snooping": 0, "br_forward_delay": 0, "br_stp_state": 0}
+        route.link("add", kind="bridge", ifname=bridge.dev, **quiet)
+    _up(route, bridge.port, address=mac)
+
+
+def _join(bridge: Bridge, ports: Iterable[Port], name: str, route: Any) -> None:  # noqa: ANN401
+    """Make those ports the bridge's that name it."""
+    owner = index(route, bridge.dev)
+    own = [port.dev for port in ports if (port.node, port.bridge) == (bridge.node, bridge.dev)]
+    if bridge.type == "openvswitch":
+        netns.run_in(name, functools.partial(openvswitch.connect, owner, own))
+        return
+    for dev in own:
+        route.link("set", index=index(route, dev), master=owner)
 
 
 def _listen(kind: str, encap: object) -> None:
@@ -132,8 +146,6 @@ def _up(route: Any, port: Port, **wanted: object) -> None:  # noqa: ANN401
     wanted |= {"flags": quiet | UP, "change": NOARP | MULTICAST | UP}
     if port.mtu is not None:
         wanted["mtu"] = port.mtu
-    if port.bridge is not None:
-        wanted["master"] = index(route, port.bridge)
     route.link("set", index=index(route, port.dev), **wanted)
 
 

@@ -86,7 +86,10 @@ def test_the_rung_that_a_kernel_gets(release, without, icmp4, icmp6):
     assert best(features(release, without=without)) == {
         "icmp4": icmp4,
         "icmp6": icmp6,
-        "local": next((how for how in ("kprobe", "fentry") if how not in without), None),
+        **dict.fromkeys(
+            ("local", "openvswitch"),
+            next((how for how in ("kprobe", "fentry") if how not in without), None),
+        ),
         **{
             name: next((how for how in ladder if how not in without), "inventory")
             for name, ladder in TUNNELS.items()

@@ -26,6 +26,7 @@ from pmtutrace.lab.scenarios import (
     news,
     routed,
     sit,
+    switched,
     vxlan,
     wireguard,
 )
@@ -55,6 +56,7 @@ ALL: tuple[Scenario, ...] = (
     *l2tp.SCENARIOS,
     *nested.SCENARIOS,
     *external.SCENARIOS,
+    *switched.SCENARIOS,
     *controls.SCENARIOS,
 )
 BY_NAME = {scenario.name: scenario for scenario in ALL}
