@@ -1,20 +1,36 @@
-"""Every scenario of the lab: real hooks, real packets, exact against the kernel's counters."""
+"""Every scenario of the lab: real hooks, real packets, exact against the kernel's counters.
+
+Where the stock kernels share the work (``PMTUTRACE_SHARE=1``, as ``make test`` does), each runs its
+share of the scenarios, and each scenario runs on one of them. ``tools/truth-table`` runs all on all.
+"""
 
 from __future__ import annotations
 
 import fnmatch
+import os
+import zlib
 
 import pytest
 
 from pmtutrace.lab import run
 from pmtutrace.lab.scenarios import ALL, BY_NAME
+from pmtutrace.vm.kernels import NAMES
 
-from .conftest import FEATURES
+from .conftest import FEATURES, running
 
 pytestmark = pytest.mark.live
 
 
-@pytest.mark.parametrize("scenario", ALL, ids=lambda scenario: scenario.name)
+def chosen():
+    """Return the scenarios that are this kernel's to run."""
+    name = running().name
+    if not os.environ.get("PMTUTRACE_SHARE") or name not in NAMES:
+        return ALL
+    mine = NAMES.index(name)
+    return [s for s in ALL if zlib.crc32(s.name.encode()) % len(NAMES) == mine]
+
+
+@pytest.mark.parametrize("scenario", chosen(), ids=lambda scenario: scenario.name)
 def test_scenario(scenario, tracer, kernel):
     result = run.run(scenario, tracer)
     if result.result == "skipped":

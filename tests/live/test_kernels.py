@@ -1,4 +1,4 @@
-"""The scenario suite on Debian's stock kernels, each in a virtual machine."""
+"""The kernel suite on Debian's stock kernels, each in a virtual machine with its share of it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def booted(tmp_path_factory):
     """Run the suite on all kernels, as many at once as fit; return where the results are."""
     out = tmp_path_factory.mktemp("kernels")
     pytest_there = f".venv/bin/python -m pytest {SUITE} -q -p no:cacheprovider"
-    inside = f"exec {pytest_there} --junitxml $PMTUTRACE_OUT/junit.xml"
+    inside = f"PMTUTRACE_SHARE=1 exec {pytest_there} --junitxml $PMTUTRACE_OUT/junit.xml"
     command = [Path(sys.executable).with_name("pmtutrace"), "vm", "run", "--kernel", "all"]
     command += ["--parallel", "--cpus", "1", "--timeout", "1200", "--out", out]
     done = subprocess.run(
