@@ -1,7 +1,8 @@
 """Every scenario of the lab: real hooks, real packets, exact against the kernel's counters.
 
-Where the stock kernels share the work (``PMTUTRACE_SHARE=1``, as ``make test`` does), each runs its
-share of the scenarios, and each scenario runs on one of them. ``tools/truth-table`` runs all on all.
+Where the stock kernels share the work (``PMTUTRACE_SHARE=1``, as ``make test`` does), each runs
+its share of the scenarios, and each scenario runs on one of them. ``tools/truth-table`` runs all of
+them on every kernel.
 """
 
 from __future__ import annotations
