@@ -2,6 +2,15 @@
 /* Counting, which is exact, and streaming, which is a sample of known rate. */
 
 
+/* Nothing is remembered of a message whose drop may go unseen. */
+static __always_inline bool is_recording(void)
+{
+	int zero = 0;
+	struct config *cfg = settings.lookup(&zero);
+
+	return cfg && cfg->recording;
+}
+
 static __always_inline void lose(int kind)
 {
 	__u64 *lost = losses.lookup(&kind);

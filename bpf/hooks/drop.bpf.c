@@ -337,7 +337,7 @@ static __always_inline void freed(struct sk_buff *skb, struct refusal *r,
 		parse_flow(&r->cursor, &r->upper, &r->key); /* if it can be read */
 	forget();
 	bearing = message_lost(cfg, skb, r, finding == FOUND_OTHER);
-	if (finding != FOUND_REFUSED)
+	if (finding != FOUND_REFUSED || !cfg->counting)
 		return;
 	forget();
 	r->key.netns = netns_inum(r->out);

@@ -34,7 +34,7 @@ static __always_inline void note_quoted(const struct quote *quote,
 {
 	__u64 key = quote_key(quote);
 
-	if (quoted_news.update(&key, news))
+	if (is_recording() && quoted_news.update(&key, news))
 		lose(LOSS_NEWS_FULL);
 }
 

@@ -25,6 +25,8 @@ static __always_inline struct news *news_about(__u64 skb)
 	struct news fresh = {}, *news = news_of.lookup(&skb);
 	struct packet p;
 
+	if (!is_recording())
+		return 0;
 	if (!news) {
 		news_of.update(&skb, &fresh);
 		news = news_of.lookup(&skb);

@@ -198,7 +198,11 @@ struct config {
 	__u32 fragment6_size;
 	__u64 fragment4; /* where ip_do_fragment() begins */
 	__u64 fragment6;
+	/* Once everything is attached, messages are remembered; once all that
+	 * was under way then has ended, drops are counted. */
+	__u32 recording;
+	__u32 counting;
 };
-_Static_assert(sizeof(struct config) == 80, "config");
+_Static_assert(sizeof(struct config) == 88, "config");
 
 #endif

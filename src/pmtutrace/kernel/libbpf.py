@@ -103,6 +103,9 @@ _PRINT = ct.CFUNCTYPE(ct.c_int, ct.c_int, ct.c_char_p, ct.c_void_p)
 _QUIET = _PRINT(lambda _level, _format, _arguments: 0)
 
 
+MEMBARRIER_CMD_GLOBAL = 1  # linux/membarrier.h
+
+
 def _open(*names: str) -> ct.CDLL:
     for name in names:
         try:
@@ -332,3 +335,13 @@ class Ring:
         if self._ring:
             _bpf().ring_buffer__free(self._ring)
             self._ring = None
+
+
+def wait_for_packets() -> None:
+    """Wait until the kernel is done with every packet that it has in hand: an RCU grace period.
+
+    Where membarrier(2) cannot be had, nothing is waited for.
+    """
+    number = {"x86_64": 324, "aarch64": 283}.get(os.uname().machine)
+    if number is not None:
+        ct.CDLL(None).syscall(number, MEMBARRIER_CMD_GLOBAL, 0, 0)

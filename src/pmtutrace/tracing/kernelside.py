@@ -142,6 +142,11 @@ class KernelSide:
             self.watch(inum)
         self._configure()
         self.attached = tuple(self._attached(hooks.HOOKS))
+        # What is said of a packet from now on will be claimed by its drop. Drops of packets that
+        # may have been spoken of before are not counted.
+        self._configure(recording=1)
+        libbpf.wait_for_packets()
+        self._configure(counting=1)
 
     def _attached(self, wanted: Iterable[Hook]) -> Iterator[Attached]:
         """Attach hooks one by one, each with what it settles for the programs."""
