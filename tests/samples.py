@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from pmtutrace.events import Drop, Flow
+from pmtutrace.events import Drop, Flow, IcmpReceived
 
 FLOW = Flow("10.77.1.1", "10.77.2.1", 17, 2323, 9)
 TS = 1_792_924_245_678_901_234  # 2026-10-25T10:30:45.678901Z
@@ -28,6 +28,22 @@ FORWARDED = Drop(
     outer=None,
     count=1,
     packet=b"\x45\x00",
+)
+HEARD = IcmpReceived(
+    ts=TS,
+    netns=4026532001,
+    cpu=0,
+    family=4,
+    router="10.0.3.254",
+    to="10.0.1.1",
+    mtu=1400,
+    flow=FLOW,
+    outer=None,
+    dev="eth1",
+    ifindex=3,
+    tunnel=None,
+    outcome="applied",
+    effective=1400,
 )
 
 

@@ -211,11 +211,53 @@ class PathMtuChange:
     tunnels: tuple[InnerMtu, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class IcmpReceived:
+    """A frag-needed or packet-too-big that arrived, and what the kernel did with it.
+
+    ``router`` is the address that it came from, ``to`` the one that it was sent to. ``mtu`` is what
+    it reports. ``flow`` is the innermost packet that can be read in what it quotes, ``outer`` the
+    quoted outer header, where that is about a tunnel's packet, and ``tunnel`` whose. ``dev`` is the
+    device that it came in by. ``outcome`` is one of :data:`OUTCOMES`; ``effective`` the MTU that
+    is in force for the quoted destination after it, None if that was not seen.
+    """
+
+    ts: int
+    netns: int
+    cpu: int
+    family: int
+    router: str
+    to: str
+    mtu: int
+    flow: Flow
+    outer: Outer | None
+    dev: str
+    ifindex: int
+    tunnel: TunnelRef | None
+    outcome: str
+    effective: int | None = None
+
+
 # What can be said of an exception, and of one that is no more.
 CHANGES = ("created", "lowered", "raised", "locked", "unlocked", "refreshed")
 ENDS = ("expired", "flushed", "removed", "evicted", "gone")
 
-Event = Drop | IcmpLost | Fragmented | TunnelChange | PathMtuChange
+# What becomes of a frag-needed or packet-too-big that arrives.
+OUTCOMES = {
+    "applied": "the path MTU is now what it reports",
+    "clamped": "below `min_pmtu` (IPv4): the path MTU is now that, or what it was if that is less, "
+    "and locked",
+    "not_lower": "what was in force is not more than it reports",
+    "locked": "the path MTU is locked, and stays as it is until that ends",
+    "no_match": "no socket, tunnel or SA of this host took it",
+    "no_pmtu_disc": "`ip_no_pmtu_disc` (IPv4) keeps it from them",
+    "below_minimum": "below 1280 (IPv6), of which the kernel takes no notice",
+    "not_sent_here": "this host never sent the quoted packet: its source is not the address that "
+    "the message was sent to, and nothing took it",
+    "unknown": "it cannot be told",
+}
+
+Event = Drop | IcmpLost | IcmpReceived | Fragmented | TunnelChange | PathMtuChange
 
 
 @dataclass(frozen=True, slots=True)

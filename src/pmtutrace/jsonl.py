@@ -6,7 +6,14 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from pmtutrace.events import Drop, Fragmented, IcmpLost, PathMtuChange, TunnelChange
+from pmtutrace.events import (
+    Drop,
+    Fragmented,
+    IcmpLost,
+    IcmpReceived,
+    PathMtuChange,
+    TunnelChange,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -132,6 +139,21 @@ def _drop(value: Drop) -> dict[str, Any]:
     }
 
 
+def _received(value: IcmpReceived) -> dict[str, Any]:
+    return {
+        "family": value.family,
+        "from": value.router,
+        "to": value.to,
+        "mtu": value.mtu,
+        "quoted": flow(value.flow),
+        "outer": _outer(value.outer),
+        "tunnel": _tunnel(value.tunnel),
+        "dev": value.dev or None,
+        "outcome": value.outcome,
+        "effective": value.effective,
+    }
+
+
 def event(value: Event, names: Mapping[int, str]) -> dict[str, Any]:
     """Return an event as an object.
 
@@ -155,6 +177,8 @@ def event(value: Event, names: Mapping[int, str]) -> dict[str, Any]:
                 "hook": value.hook,
                 "drop": _behind(value.drop),
             }
+        case IcmpReceived():
+            return head("icmp_received", value.ts, netns) | _received(value)
         case Fragmented():
             return head("fragmented", value.ts, netns) | {
                 "dev": value.dev,

@@ -25,7 +25,7 @@ from pmtutrace.events import (
     TunnelChange,
     TunnelRef,
 )
-from samples import FLOW, FORWARDED, TS, drop
+from samples import FLOW, FORWARDED, HEARD, TS, drop
 
 HERE = Path(__file__).parent
 NAMES = {
@@ -135,6 +135,24 @@ EVENTS = {
         1400,
         FLOW,
         hook="POSTROUTING",
+    ),
+    "a message arrives": HEARD,
+    "a message arrives about a packet of a tunnel": dataclasses.replace(
+        HEARD,
+        mtu=500,
+        outer=Outer("192.0.2.1", "192.0.2.2", 47),
+        tunnel=TunnelRef("gre1", "gre", "192.0.2.1", "192.0.2.2", 24),
+        outcome="clamped",
+        effective=552,
+    ),
+    "a message arrives that nobody takes": dataclasses.replace(
+        HEARD,
+        family=6,
+        router="fd77::fe",
+        to="fd77::1",
+        flow=Flow("fd77::1", "fd77:2::1", 6, 443, 50000),
+        outcome="no_match",
+        effective=None,
     ),
     "outer fragments": Fragmented(
         TS,

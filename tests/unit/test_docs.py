@@ -18,10 +18,12 @@ from pmtutrace.cli.verbs import VERBS, cli
 from pmtutrace.events import (
     CHANGES,
     ENDS,
+    OUTCOMES,
     CounterKey,
     Drop,
     Fragmented,
     IcmpLost,
+    IcmpReceived,
     InnerMtu,
     Outer,
     PathMtuChange,
@@ -44,7 +46,7 @@ from pmtutrace.probing.verdict import News, Under, judge
 from pmtutrace.probing.verdict import Path as ProbedPath
 from pmtutrace.tracing.filters import Filter
 from pmtutrace.tracing.summary import summarize
-from samples import FLOW, drop
+from samples import FLOW, HEARD, drop
 
 TREE = Path(__file__).resolve().parents[2]
 DOCS = TREE / "docs"
@@ -121,6 +123,9 @@ def an_event(kind):
         outer = Outer("192.0.2.3", "192.0.2.4", 47)
         behind = CounterKey(1, 2, "ip_forward", "lost", None, 4, FLOW, outer)
         return IcmpLost(0, 1, 0, "f", "f+0x1", None, 4, "192.0.2.1", 1400, FLOW, "OUTPUT", behind)
+    if kind is IcmpReceived:
+        outer = Outer("192.0.2.3", "192.0.2.4", 47)
+        return dataclasses.replace(HEARD, outer=outer, tunnel=TunnelRef("gre1", "gre"))
     if kind is PathMtuChange:
         return PathMtuChange(
             ts=0,
@@ -152,7 +157,9 @@ def a_summary():
 
 
 class TestEvents:
-    @pytest.mark.parametrize("kind", [Drop, IcmpLost, Fragmented, TunnelChange, PathMtuChange])
+    @pytest.mark.parametrize(
+        "kind", [Drop, IcmpLost, IcmpReceived, Fragmented, TunnelChange, PathMtuChange]
+    )
     def test_a_line_has_the_fields_of_its_table_in_order(self, kind):
         line = jsonl.event(an_event(kind), {})
         assert flat(line) == fields(line["type"])
@@ -166,7 +173,16 @@ class TestEvents:
         ]
 
     def test_schema_is_the_number_in_the_tables(self):
-        for title in ("drop", "icmp_lost", "fragmented", "tunnel", "summary", "exception", "pmtu"):
+        for title in (
+            "drop",
+            "icmp_lost",
+            "icmp_received",
+            "fragmented",
+            "tunnel",
+            "summary",
+            "exception",
+            "pmtu",
+        ):
             (row,) = (r for r in table(DOCS / "events.md", title) if r["field"] == "`schema`")
             assert row["meaning"] == str(jsonl.SCHEMA)
 
@@ -209,6 +225,10 @@ class TestEvents:
         words = [w for w in WORDS.words("verdict", "VERDICT_").values() if w != "none"]
         assert first_codes(table(TREE / "README.md", "How to read a verdict")) == words
         assert list(trace_verb.VERDICTS) == words
+
+    def test_outcomes(self):
+        rows = table(DOCS / "events.md", "Outcomes")
+        assert {CODE.findall(row["outcome"])[0]: row["meaning"] for row in rows} == OUTCOMES
 
     def test_what_can_become_of_a_path_mtu(self):
         (row,) = (r for r in table(DOCS / "events.md", "pmtu") if r["field"] == "`change`")

@@ -5,7 +5,15 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from pmtutrace.events import ENDS, Drop, Fragmented, IcmpLost, PathMtuChange, TunnelChange
+from pmtutrace.events import (
+    ENDS,
+    Drop,
+    Fragmented,
+    IcmpLost,
+    IcmpReceived,
+    PathMtuChange,
+    TunnelChange,
+)
 from pmtutrace.jsonl import protocol, spi
 from pmtutrace.printable import printable
 
@@ -50,6 +58,11 @@ def line(event: Event, names: Mapping[int, str]) -> str:
             why = f" ({words})" if words else ""
             late = f"; told at {event.drop.site} becomes lost" if event.drop else ""
             return f"{cut} message to {event.to} about {flow(event.flow)}, {event.site}{why}{late}"
+        case IcmpReceived():
+            cut = (
+                f"{clock(event.ts)} {netns:10} {event.dev:8} {'':5} {event.mtu:>5} {'received':10}"
+            )
+            return f"{cut} {_received(event)}"
         case Fragmented():
             return _fragmented(event, netns)
         case TunnelChange():
@@ -61,6 +74,14 @@ def line(event: Event, names: Mapping[int, str]) -> str:
             mtu = "" if event.new is None else event.new
             cut = f"{clock(event.ts)} {netns:10} {event.dev:8} {'':5} {mtu:>5} {'pmtu':10}"
             return f"{cut} {_path(event)}"
+
+
+def _received(event: IcmpReceived) -> str:
+    """Return who told what about which packet, and what came of it."""
+    other = event.effective not in (None, event.mtu)
+    effective = f", {event.effective} in force" if other else ""
+    about = f"{flow(event.flow)}{_inside(event)}"
+    return f"from {event.router} about {about}, {event.outcome}{effective}"
 
 
 def _path(event: PathMtuChange) -> str:
@@ -98,7 +119,7 @@ def _fragmented(event: Fragmented, netns: str) -> str:
     )
 
 
-def _inside(event: Drop | Fragmented) -> str:
+def _inside(event: Drop | Fragmented | IcmpReceived) -> str:
     if event.outer:
         name = f"{event.tunnel.name} " if event.tunnel else ""
         return f" in {name}{event.outer.saddr} > {event.outer.daddr}"

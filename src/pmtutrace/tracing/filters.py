@@ -11,7 +11,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pmtutrace.errors import UsageError
-from pmtutrace.events import CounterKey, Drop, Fragmented, IcmpLost, PathMtuChange, TunnelChange
+from pmtutrace.events import (
+    CounterKey,
+    Drop,
+    Fragmented,
+    IcmpLost,
+    IcmpReceived,
+    PathMtuChange,
+    TunnelChange,
+)
 from pmtutrace.printable import printable
 
 if TYPE_CHECKING:
@@ -92,6 +100,9 @@ class Filter:
                 only_drops = self.interface or self.tunnel or self.verdicts - {"lost"}
                 return not only_drops and self._rest(event.family, event.site, "lost", event.flow)
             case Fragmented():
+                named = self._device(event.dev) and self._tunnel(event.tunnel)
+                return named and self._rest(event.family, "", "", event.flow)
+            case IcmpReceived():
                 named = self._device(event.dev) and self._tunnel(event.tunnel)
                 return named and self._rest(event.family, "", "", event.flow)
             case TunnelChange():

@@ -16,7 +16,7 @@ from pmtutrace.events import (
     TunnelRef,
 )
 from pmtutrace.tracing.filters import Filter, network
-from samples import FLOW, drop
+from samples import FLOW, HEARD, drop
 
 DROP = drop(netns=1, dev="eth0", ifindex=7, indev="eth1")
 IN_TUNNEL = dataclasses.replace(
@@ -171,3 +171,26 @@ def test_addresses_and_prefixes(text):
 def test_what_is_neither(text):
     with pytest.raises(UsageError, match="not an address or prefix"):
         network(text)
+
+
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        ({}, True),
+        ({"family": 4}, True),
+        ({"family": 6}, False),
+        ({"interface": "eth1"}, True),
+        ({"interface": "eth0"}, False),
+        ({"tunnel": "gre1"}, True),
+        ({"tunnel": "vx0"}, False),
+        ({"hosts": (network("10.77.2.0/24"),)}, True),
+        ({"hosts": (network("10.78.0.0/16"),)}, False),
+        ({"netns": {HEARD.netns}}, True),
+        ({"netns": {1}}, False),
+        ({"sites": frozenset({"ip_forward"})}, False),
+        ({"verdicts": frozenset({"told"})}, False),
+    ],
+)
+def test_messages_that_arrive(options, shown):
+    heard = dataclasses.replace(HEARD, tunnel=TunnelRef("gre1", "gre"))
+    assert Filter(**options).matches(heard) == shown
