@@ -13,13 +13,14 @@ Build a topology or a scenario, send through it, look at the kernel's counters::
 from pmtutrace.lab.build import built, sweep
 from pmtutrace.lab.net import Net, Node
 from pmtutrace.lab.scenario import Evidence, Expected, Scenario
-from pmtutrace.lab.topology import Bridge, Port, Queue, Route, Topology, Tunnel, Veth
+from pmtutrace.lab.topology import Bridge, Leg, Port, Queue, Route, Topology, Tunnel, Veth
 from pmtutrace.lab.traffic import Traffic, send
 
 __all__ = [
     "Bridge",
     "Evidence",
     "Expected",
+    "Leg",
     "Net",
     "Node",
     "Port",

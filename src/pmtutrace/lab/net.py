@@ -15,7 +15,7 @@ from pmtutrace.lab import mib
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from pmtutrace.lab.topology import Port, Topology
+    from pmtutrace.lab.topology import Port, Route, Topology
 
 T = TypeVar("T")
 
@@ -78,6 +78,21 @@ class Net:
         for queue in self.topology.queues:
             with netns.entered(self[queue.node].path), contextlib.closing(IPRoute()) as route:
                 wire.unqueue(route, queue.dev)
+
+    def reroute(self, *wanted: Route, command: str = "replace") -> None:
+        """Put routes in the place of those to the same destinations, one after the other.
+
+        Args:
+            wanted: the routes, as in a topology.
+            command: what to do instead: ``add`` or ``del``.
+        """
+        from pyroute2 import IPRoute
+
+        from pmtutrace.lab import wire
+
+        for route in wanted:
+            with netns.entered(self[route.node].path), contextlib.closing(IPRoute()) as netlink:
+                wire.way(netlink, route, command)
 
     def owner(self, address: str) -> tuple[Node, Port]:
         """Return the node and the port that have this address.

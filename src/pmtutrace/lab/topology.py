@@ -50,7 +50,8 @@ class Tunnel:
     the option of that name (``unset``, ``set``, ``inherit``), ``options`` are further ones: those
     that the type has a word for, else link attributes without the prefix of their type. An
     ``external`` one has neither endpoints nor key of its own: routes carry them. ``far`` are
-    members that are different at the second end.
+    members that are different at the second end. ``links`` are the devices, one at each end, by
+    which its packets must leave; None where routes may choose.
     """
 
     type: str
@@ -61,6 +62,7 @@ class Tunnel:
     options: Mapping[str, object] = field(default_factory=dict)
     external: bool = False
     far: Mapping[str, Any] = field(default_factory=dict)
+    links: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +124,20 @@ class Encap:
 
 
 @dataclass(frozen=True, slots=True)
+class Leg:
+    """One of the ways of a route that has several."""
+
+    dev: str
+    via: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """A route of a node, in the main table if no other is named.
 
     ``mtu`` is the route's own, below that of the device; one that is ``locked`` does not change
-    with what is learned of the path. ``encap`` is for a device that is an external tunnel.
+    with what is learned of the path. ``encap`` is for a device that is an external tunnel. One that
+    has ``legs`` has no way besides.
     """
 
     node: str
@@ -137,6 +148,7 @@ class Route:
     locked: bool = False
     encap: Encap | None = None
     table: int | None = None
+    legs: tuple[Leg, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

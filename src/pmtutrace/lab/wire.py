@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
-    from pmtutrace.lab.topology import Bridge, Topology, Tunnel
+    from pmtutrace.lab.topology import Bridge, Leg, Route, Topology, Tunnel
 
     Routes = Mapping[str, Any]
 
@@ -121,9 +121,14 @@ def _end(
     route: Any,  # noqa: ANN401 -- pyroute2 has no types
 ) -> AbstractContextManager[object]:
     """Make one end of a tunnel in the namespace of that name; return what has to stay open."""
-    make = devices.declared(tunnel).make
+    declared = devices.declared(tunnel)
+    make = declared.make
     if make is None:
-        _add(route, port.dev, devices.attributes(tunnel, local, remote))
+        attributes = devices.attributes(tunnel, local, remote)
+        if tunnel.links:
+            by = tunnel.links[tunnel.ends.index(port)]
+            attributes[f"{declared.prefix}link"] = index(route, by)
+        _add(route, port.dev, attributes)
         return contextlib.nullcontext()
     return netns.run_in(name, functools.partial(make, tunnel, port, local, remote))
 
@@ -182,24 +187,34 @@ def addresses(topology: Topology, routes: Routes, macs: Mapping[Port, str]) -> N
 
 def ways(topology: Topology, routes: Routes) -> None:
     """Add the routes."""
+    for declared in topology.routes:
+        way(routes[declared.node], declared)
+
+
+def way(route: Any, declared: Route, command: str = "add") -> None:  # noqa: ANN401
+    """Add a route, or ``replace`` the one to the same destination, or ``del`` it."""
     from pmtutrace.lab import teach
 
-    for declared in topology.routes:
-        route = routes[declared.node]
-        chosen: dict[str, Any] = {"dst": declared.to}
-        if declared.via:
-            chosen["gateway"] = declared.via
-        if declared.dev:
-            chosen["oif"] = index(route, declared.dev)
-        if declared.mtu:
-            chosen["metrics"] = {"mtu": declared.mtu}
-            if declared.locked:
-                chosen["metrics"] |= {"lock": 1 << RTAX_MTU}
-        if declared.encap:
-            chosen |= teach.encap(declared.encap)
-        if declared.table:
-            chosen["table"] = declared.table
-        route.route("add", **chosen)
+    chosen: dict[str, Any] = {"dst": declared.to}
+    if declared.via:
+        chosen["gateway"] = declared.via
+    if declared.dev:
+        chosen["oif"] = index(route, declared.dev)
+    if declared.mtu:
+        chosen["metrics"] = {"mtu": declared.mtu}
+        if declared.locked:
+            chosen["metrics"] |= {"lock": 1 << RTAX_MTU}
+    if declared.encap:
+        chosen |= teach.encap(declared.encap)
+    if declared.table:
+        chosen["table"] = declared.table
+    if declared.legs:
+        chosen["multipath"] = [_leg(route, leg) for leg in declared.legs]
+    route.route(command, **chosen)
+
+
+def _leg(route: Any, leg: Leg) -> dict[str, Any]:  # noqa: ANN401
+    return {"oif": index(route, leg.dev)} | ({"gateway": leg.via} if leg.via else {})
 
 
 def queues(topology: Topology, routes: Routes) -> None:

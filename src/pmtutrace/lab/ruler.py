@@ -1,0 +1,116 @@
+"""The lab's own measure of a path MTU, from what the kernel answers to a socket.
+
+It knows nothing of exceptions, events or hooks: what is found by those can be held against it.
+Times are nanoseconds since 1970.
+"""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pmtutrace.lab.machines import Machine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pmtutrace.lab.machines import Where
+    from pmtutrace.lab.net import Net
+
+IP_MTU = 14  # linux/in.h
+NSEC = 1_000_000_000
+
+
+@dataclass(slots=True)
+class Reading:
+    """A path MTU, and from when until when it was seen."""
+
+    mtu: int
+    since: int
+    until: int
+
+
+class Ruler(Machine):
+    """Asks the kernel fifty times a second which MTU the path to a destination has.
+
+    It is the lab's own measure of what happens, and knows nothing of exceptions, events or hooks:
+    a socket that is connected anew is told the MTU of its route.
+
+    The first time is when it is made.
+
+    Args:
+        net: the lab.
+        where: the node and the addresses.
+        dev: the device by which the path leaves.
+    """
+
+    EVERY_S = 0.02
+
+    def __init__(self, net: Net, where: Where, dev: str) -> None:
+        super().__init__()
+        self.readings: list[Reading] = []
+        self._where = where
+        self._socket = net[where.node].run(lambda: _bound(dev))
+        net.stack.callback(self._socket.close)
+        self._ask()
+
+    def work(self) -> None:
+        """Ask, and note what has changed."""
+        while not self.ended.wait(self.EVERY_S):
+            self._ask()
+
+    def _ask(self) -> None:
+        self._socket.connect((self._where.daddr, self._where.port))
+        mtu, ts = self._socket.getsockopt(socket.IPPROTO_IP, IP_MTU), time.time_ns()
+        if self.readings and self.readings[-1].mtu == mtu:
+            self.readings[-1].until = ts
+        else:
+            self.readings.append(Reading(mtu, ts, ts))
+
+
+def _bound(dev: str) -> socket.socket:
+    asked = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    asked.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, dev.encode())
+    return asked
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What was measured of something that comes back.
+
+    ``period_s`` is from one beginning to the next, ``episode_s`` how long it lasts, ``duty`` the
+    share of the time that it is there; ``cycles`` is how many beginnings there were.
+    """
+
+    period_s: float
+    episode_s: float
+    cycles: int
+    floor: int
+
+    @property
+    def duty(self) -> float:
+        """Return the share of the time, from 0 to 1."""
+        return self.episode_s / self.period_s
+
+
+def truth(readings: Iterable[Reading]) -> Truth | None:
+    """Return how often, and for how long, readings are below the first one.
+
+    None where that did not happen twice, or the first has not ended.
+    """
+    every = list(readings)
+    began: list[int] = []
+    lengths: list[int] = []
+    for before, now in itertools.pairwise(every):
+        if now.mtu < every[0].mtu <= before.mtu:
+            began.append(now.since)
+        if before.mtu < every[0].mtu <= now.mtu:
+            lengths.append(now.since - began[-1])
+    if len(began) < 2 or not lengths:
+        return None
+    period = (began[-1] - began[0]) / (len(began) - 1) / NSEC
+    episode = sum(lengths) / len(lengths) / NSEC
+    return Truth(period, episode, len(began), min(reading.mtu for reading in every))
