@@ -200,6 +200,8 @@ static __always_inline void leave(void)
 		*level -= 1;
 }
 
-/* Count and stream a refusal: r holds all but the flow. The kernel calls what
- * the image puts behind the program; the number only stands for it. */
+/* What the image puts behind the programs that call it; the numbers only stand
+ * for it. */
+static int (*call_parse)(struct refusal *r) = (void *)CALL_parse;
 static int (*call_report)(struct refusal *r) = (void *)CALL_report;
+static int (*call_fragmented)(struct refusal *r) = (void *)CALL_fragmented;

@@ -334,7 +334,7 @@ static __always_inline void freed(struct sk_buff *skb, struct refusal *r,
 	r->cursor = r->packet;
 	__builtin_memset(&r->key, 0, sizeof(r->key));
 	if (finding == FOUND_REFUSED)
-		parse_flow(&r->cursor, &r->upper, &r->key); /* if it can be read */
+		call_parse(r); /* if it can be read */
 	forget();
 	bearing = message_lost(cfg, skb, r, finding == FOUND_OTHER);
 	if (finding != FOUND_REFUSED || !cfg->counting)
@@ -354,7 +354,6 @@ static __always_inline void freed(struct sk_buff *skb, struct refusal *r,
 		note_counted(r);
 }
 
-#ifndef WITHOUT_DROPS
 int kfree_skb(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct sk_buff *skb = (struct sk_buff *)ctx->args[TP_kfree_skb__skb];
@@ -378,4 +377,3 @@ int kfree_skb(struct bpf_raw_tracepoint_args *ctx)
 	leave();
 	return 0;
 }
-#endif

@@ -26,26 +26,27 @@ static __always_inline void stream_fragmented(struct config *cfg,
 	stream(event);
 }
 
-/* Only packets that have a tunnel's outer header count. */
-static __always_inline void count_fragmented(struct config *cfg,
-					     struct refusal *r, bool ipv6)
+/* Count a packet that has a tunnel's outer header: r->key is zero but for the
+ * flow. Called, as what is in called.bpf.c. */
+int fragmented(struct refusal *r)
 {
 	struct flow_count *count;
+	struct config *cfg;
+	int zero = 0;
 
-	__builtin_memset(&r->key, 0, sizeof(r->key));
-	r->cursor = r->packet;
-	if (parse_flow(&r->cursor, &r->upper, &r->key) || !r->key.outer_family)
-		return;
-	forget();
+	cfg = settings.lookup(&zero);
+	if (!cfg)
+		return 0;
 	r->key.netns = netns_inum(r->out);
 	if (cfg->filter_netns && !watched_netns.lookup(&r->key.netns))
-		return;
+		return 0;
 	r->key.ifindex = READ(r->out, ifindex);
-	r->mtu = ipv6 ? mtu_ipv6(r->dst, false) : mtu_ipv4(r->dst, false);
+	r->mtu = r->ipv6 ? mtu_ipv6(r->dst, false) : mtu_ipv4(r->dst, false);
 	forget();
 	count = count_packet(cfg, &r->key, r->length, r->mtu);
 	if (count)
 		stream_fragmented(cfg, r, count);
+	return 0;
 }
 
 static __always_inline void fragmenting(struct sk_buff *skb, bool ipv6)
@@ -60,8 +61,10 @@ static __always_inline void fragmenting(struct sk_buff *skb, bool ipv6)
 	r->length = READ(skb, len);
 	r->dst = (struct dst_entry *)(READ(skb, _skb_refdst) & ~1UL);
 	r->out = r->dst ? READ(r->dst, dev) : 0;
-	if (r->out)
-		count_fragmented(cfg, r, ipv6);
+	r->ipv6 = ipv6;
+	__builtin_memset(&r->key, 0, sizeof(r->key));
+	if (r->out && !call_parse(r) && r->key.outer_family)
+		call_fragmented(r);
 	leave();
 }
 
@@ -88,7 +91,6 @@ static __always_inline void fragmenting6(struct sk_buff *skb)
 		fragmenting(skb, true);
 }
 
-#ifndef WITHOUT_MESSAGES
 /* Both are (net, sk, skb, output). */
 int fragment4_fentry(struct bpf_raw_tracepoint_args *ctx)
 {
@@ -131,5 +133,4 @@ int consume_skb(struct bpf_raw_tracepoint_args *ctx)
 		fragmenting6(skb);
 	return 0;
 }
-#endif
 #endif

@@ -49,7 +49,6 @@ static __always_inline void seen_leaving(struct sk_buff *skb)
 		note_quoted(&quote, &told);
 }
 
-#ifndef WITHOUT_MESSAGES
 #ifdef HAVE_TP_net_dev_queue
 int net_dev_queue(struct bpf_raw_tracepoint_args *ctx)
 {
@@ -59,5 +58,4 @@ int net_dev_queue(struct bpf_raw_tracepoint_args *ctx)
 		seen_leaving(skb);
 	return 0;
 }
-#endif
 #endif

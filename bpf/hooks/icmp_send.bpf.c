@@ -126,7 +126,6 @@ static __always_inline void hand_over_pending(__u64 header)
 		hand_over(*skb, true);
 }
 
-#ifndef WITHOUT_MESSAGES
 #ifdef HAVE_TP_icmp_send
 int icmp_send(struct bpf_raw_tracepoint_args *ctx)
 {
@@ -202,4 +201,3 @@ int icmp6_push_pending_fentry(struct bpf_raw_tracepoint_args *ctx)
 	hand_over_pending(ctx->args[2]);
 	return 0;
 }
-#endif

@@ -219,7 +219,6 @@ static __always_inline void local_packet(__u64 skb, __u32 mtu)
 	remark(REMARK_HAS_PACKET);
 }
 
-#ifndef WITHOUT_MESSAGES
 /* Where the function was called: the first thing on its stack. */
 static __always_inline __u64 caller(struct pt_regs *ctx)
 {
@@ -284,4 +283,3 @@ int local_packet_fentry(struct bpf_raw_tracepoint_args *ctx)
 	local_packet(ctx->args[0], ctx->args[1]);
 	return 0;
 }
-#endif

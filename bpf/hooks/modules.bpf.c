@@ -12,7 +12,6 @@ static __always_inline void moved(void)
 		__sync_fetch_and_add(moves, 1);
 }
 
-#ifndef WITHOUT_MESSAGES
 #ifdef HAVE_TP_module_load
 int module_load(struct bpf_raw_tracepoint_args *ctx)
 {
@@ -27,5 +26,4 @@ int module_free(struct bpf_raw_tracepoint_args *ctx)
 	moved();
 	return 0;
 }
-#endif
 #endif

@@ -24,7 +24,6 @@ static __always_inline struct net_device *port_of(struct sk_buff *skb)
 	return sending && sending->skb == (__u64)skb ? sending->dev : 0;
 }
 
-#ifndef WITHOUT_MESSAGES
 int vport_send_kprobe(struct pt_regs *ctx)
 {
 	note_vport(PT_REGS_PARM2(ctx), PT_REGS_PARM1(ctx));
@@ -36,4 +35,3 @@ int vport_send_fentry(struct bpf_raw_tracepoint_args *ctx)
 	note_vport(ctx->args[1], ctx->args[0]);
 	return 0;
 }
-#endif

@@ -3,7 +3,6 @@
  * without a way back from one without room. fib:fib_table_lookup, 4.x.
  * Hot: once for each IPv4 route lookup; one load for all others. */
 
-#ifndef WITHOUT_MESSAGES
 #ifdef HAVE_TP_fib_table_lookup
 int fib_table_lookup(struct bpf_raw_tracepoint_args *ctx)
 {
@@ -24,5 +23,4 @@ int fib_table_lookup(struct bpf_raw_tracepoint_args *ctx)
 	}
 	return 0;
 }
-#endif
 #endif

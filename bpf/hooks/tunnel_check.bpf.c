@@ -93,10 +93,10 @@ static __always_inline void turned(struct sk_buff *skb, struct refusal *r,
 	r->location = 0;
 	r->reason = 0;
 	r->skb = skb;
+	call_parse(r);
 	call_report(r);
 }
 
-#ifndef WITHOUT_MESSAGES
 #ifdef HAVE_TP_netif_rx
 int netif_rx(struct bpf_raw_tracepoint_args *ctx)
 {
@@ -125,5 +125,4 @@ int netif_rx(struct bpf_raw_tracepoint_args *ctx)
 	leave();
 	return 0;
 }
-#endif
 #endif

@@ -73,7 +73,6 @@ maker_of(struct sk_buff *skb, const struct flow_key *key, bool ipv6,
 	return made->dev;
 }
 
-#ifndef WITHOUT_MESSAGES
 /* iptunnel_xmit(sk, rt, skb, src, dst, …): the IPv4 header is about to be made,
  * and the kernel itself takes skb->dev for the tunnel. */
 int tunnel4_fentry(struct bpf_raw_tracepoint_args *ctx)
@@ -130,4 +129,3 @@ int tunnel_device_kprobe(struct pt_regs *ctx)
 		   PT_REGS_SP(ctx), 0, 0);
 	return 0;
 }
-#endif

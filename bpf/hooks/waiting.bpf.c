@@ -30,7 +30,6 @@ static __always_inline void waits(struct config *cfg, struct sk_buff *skb)
 		lose(LOSS_NEWS_FULL);
 }
 
-#ifndef WITHOUT_MESSAGES
 #ifdef HAVE_TP_neigh_event_send_done
 /* What waits for its neighbour is the last in that one's queue. */
 int neigh_event_send_done(struct bpf_raw_tracepoint_args *ctx)
@@ -64,5 +63,4 @@ int qdisc_enqueue(struct bpf_raw_tracepoint_args *ctx)
 		waits(cfg, skb);
 	return 0;
 }
-#endif
 #endif

@@ -19,7 +19,6 @@ static __always_inline void given_up(bool failed, __u8 cause)
 	news->cause = cause;
 }
 
-#ifndef WITHOUT_MESSAGES
 int global_limit_kretprobe(struct pt_regs *ctx)
 {
 	given_up(!(__u8)PT_REGS_RC(ctx), CAUSE_RATE_LIMITED_GLOBAL);
@@ -88,5 +87,4 @@ int append6_fexit(struct bpf_raw_tracepoint_args *ctx)
 		 CAUSE_APPEND_FAILED);
 	return 0;
 }
-#endif
 #endif

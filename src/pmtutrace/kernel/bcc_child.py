@@ -1,10 +1,9 @@
-"""Compile one source with BCC, in parts at once, and print each as JSON. Run as a script, alone.
+"""Compile sources with BCC, all at once, and print each as JSON. Run as a script, alone.
 
-Reads ``{"source", "flags", "parts", "tree"}`` from stdin: each part is the whole source under flags
-of its own. They are compiled by forks of this process, because importing LLVM takes a third as long
-as compiling. Prints a list with the maps and the bytecode of each part. Exit 3 means that bcc
-cannot be imported or is not the BPF compiler; any other failure leaves clang's diagnostics on
-stderr.
+Reads ``{"flags", "parts", "tree"}`` from stdin: each part is a source. They are compiled by forks
+of this process, because importing LLVM takes a third as long as compiling. Prints a list with the
+maps and the bytecode of each part. Exit 3 means that bcc cannot be imported or is not the BPF
+compiler; any other failure leaves clang's diagnostics on stderr.
 """
 
 from __future__ import annotations
@@ -115,7 +114,7 @@ def main() -> int:
     return 0
 
 
-def _fork(bcc: Any, job: dict[str, Any], part: list[str]) -> tuple[int, int]:  # noqa: ANN401
+def _fork(bcc: Any, job: dict[str, Any], part: str) -> tuple[int, int]:  # noqa: ANN401
     """Compile one part in a fork; return its process and what its result is read from."""
     source, sink = os.pipe()
     pid = os.fork()
@@ -124,7 +123,7 @@ def _fork(bcc: Any, job: dict[str, Any], part: list[str]) -> tuple[int, int]:  #
         return pid, source
     _end_with_parent()
     try:
-        compiled = bcc.BPF(text=job["source"], cflags=[*job["flags"], *part])
+        compiled = bcc.BPF(text=part, cflags=job["flags"])
         maps, index = _maps(bcc.lib, compiled.module)
         programs = _programs(bcc.lib, compiled.module, index)
         with os.fdopen(sink, "w") as pipe:

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Self
 from pmtutrace import errors, paths
 from pmtutrace.errors import CompilerError, ImageError, PmtutraceError
 from pmtutrace.kernel import image, sources
-from pmtutrace.kernel.bytecode import KFUNC, RDONLY_CAST
-from pmtutrace.kernel.hooks import FUNCTIONS, TRACEPOINTS
+from pmtutrace.kernel.bytecode import CALLED, KFUNC, RDONLY_CAST
+from pmtutrace.kernel.hooks import ATTACHMENTS, FUNCTIONS, TRACEPOINTS
 from pmtutrace.kernel.image import Image, Options
 from pmtutrace.kernel.symbols import read_private, write_private
 
@@ -29,9 +29,10 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from pmtutrace.kernel.btf import Btf
+    from pmtutrace.kernel.hooks import How
 
 BPF_F_NO_PREALLOC = 1  # linux/bpf.h
-HALVES = ("WITHOUT_DROPS", "WITHOUT_MESSAGES")
+LONGEST = frozenset({"kfree_skb"})
 PACKAGES = Path(__file__).resolve().parents[2]
 
 
@@ -47,7 +48,7 @@ def build(btf_path: Path | None, options: Options) -> bytes:
         btf = Btf.load(btf_path)
         wanted = headers.Wanted.read(sources.folder() / "kernel.toml")
         header = headers.cached(btf, wanted).read_text()
-        compiled = bcc.compile(header, _defines(btf, options), HALVES)
+        compiled = bcc.compile(header, _defines(btf, options), _halves(options))
     tracepoints = {name: btf.find((Kind.TYPEDEF,), f"btf_trace_{name}") for name in TRACEPOINTS}
     functions = {name: btf.find((Kind.FUNC,), name) for name in (*FUNCTIONS, KFUNC)}
     reasons = btf.enum("skb_drop_reason") or {}
@@ -65,6 +66,17 @@ def build(btf_path: Path | None, options: Options) -> bytes:
             "layout": sources.layout_source(),
         }
     )
+
+
+def _halves(options: Options) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the programs that can be attached, in two parts that take about as long."""
+    ways: set[How] = {"tracepoint"}
+    if options.kprobes:
+        ways |= {"kprobe", "kretprobe"}
+    if options.fentry:
+        ways |= {"fentry", "fexit"}
+    rest = CALLED.keys() | {a.program for a in ATTACHMENTS if a.how in ways}
+    return LONGEST, frozenset(rest) - LONGEST
 
 
 def _defines(btf: Btf, options: Options) -> dict[str, str | int]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 RDONLY_CAST = 0x7FFFFF01
 # Called by programs, never attached: bpf/ is told the numbers as CALL_name.
-CALLED = {"report": 0x7FFFFF10}
+CALLED = {"report": 0x7FFFFF10, "parse": 0x7FFFFF11, "fragmented": 0x7FFFFF12}
 KFUNC = "bpf_rdonly_cast"
 CALL = 0x85
 PSEUDO_CALL, PSEUDO_KFUNC_CALL = 1, 2

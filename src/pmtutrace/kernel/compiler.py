@@ -20,7 +20,7 @@ from pmtutrace.kernel import sources
 from pmtutrace.kernel.bytecode import CALLED
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from types import TracebackType
 
 CHILD = Path(__file__).with_name("bcc_child.py")
@@ -94,15 +94,17 @@ class Compiler:
         )
 
     def compile(
-        self, header: str, defines: dict[str, str | int], parts: Sequence[str] = ()
+        self,
+        header: str,
+        defines: dict[str, str | int],
+        parts: Sequence[Collection[str] | None] = (None,),
     ) -> dict[str, Any]:
         """Compile bpf/ against a header of kernel types.
 
         Args:
             header: the C header made from the target kernel's BTF.
             defines: macros for the compiler (-D).
-            parts: macros, each of which leaves out what the others do not; compiled at once. None:
-                all in one.
+            parts: names of programs, each part compiled by a process of its own; None: all.
 
         Returns:
             ``{"maps": [{name, type, key_size, leaf_size, max_entries, flags}], "programs": [{name,
@@ -115,8 +117,8 @@ class Compiler:
             flags = ["-w", "-g0", "-DPAGE_SIZE=4096", f"-I{sources.folder() / 'include'}"]
             calls = {f"CALL_{name}": number for name, number in CALLED.items()}
             flags += [f"-D{name}={value}" for name, value in sorted((defines | calls).items())]
-            each = [[f"-D{part}"] for part in parts] or [[]]
-            job = {"source": sources.text(), "flags": flags, "parts": each, "tree": folder}
+            texts = [sources.text(part) for part in parts]
+            job = {"flags": flags, "parts": texts, "tree": folder}
             return _joined(self._run(job))
 
     def _run(self, job: dict[str, Any]) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 NOTHING = bytes.fromhex("b7000000000000009500000000000000")
 # These say nothing about what the kernel can do.
 SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
+NO_FUNCTION = libbpf.Target(libbpf.TRACE_FENTRY, 1)
 KPROBE_PMU = Path("/sys/bus/event_source/devices/kprobe/type")
 
 
@@ -36,6 +37,20 @@ def _kprobe() -> Support:
     if not KPROBE_PMU.exists():
         return Support(False, "this kernel has no kprobes")
     return _loads(libbpf.PROG_KPROBE)
+
+
+def refused() -> tuple[bool, bool]:
+    """Say whether this kernel certainly refuses kprobes, and fentry, before anything is built.
+
+    Type 1 of any BTF is no function: a kernel that has fentry refuses that type, not the program.
+    """
+    try:
+        os.close(libbpf.prog_load(libbpf.PROG_TRACING, "probe", NOTHING, NO_FUNCTION))
+    except OSError as error:
+        fentry = error.errno == errno.EPERM
+    else:
+        fentry = False
+    return _kprobe().works is False, fentry
 
 
 def _tracing(attach_type: int, names: Mapping[str, int]) -> Support:

@@ -333,8 +333,6 @@ HOOKS = (
         needed=True,
     ),
 )
-TARGETS = frozenset(a.target for h in HOOKS for r in h.ladder for a in r.attachments)
-TRACEPOINTS = frozenset(
-    a.target for h in HOOKS for r in h.ladder for a in r.attachments if a.how == "tracepoint"
-)
-FUNCTIONS = TARGETS - TRACEPOINTS
+ATTACHMENTS = frozenset(a for h in HOOKS for r in h.ladder for a in r.attachments)
+TRACEPOINTS = frozenset(a.target for a in ATTACHMENTS if a.how == "tracepoint")
+FUNCTIONS = frozenset(a.target for a in ATTACHMENTS if a.how != "tracepoint")

@@ -39,11 +39,15 @@ class Options:
             directly (kernel 5.5), and any pointer where the kernel has bpf_rdonly_cast (6.2).
         flows: entries of the counter table; beyond them the overflow entry counts.
         ring_pages: size of the event ring in pages of 4 KiB, a power of two.
+        kprobes: with the programs that are attached by kprobes.
+        fentry: with those that are attached by fentry and fexit.
     """
 
     plain: bool = False
     flows: int = 65536
     ring_pages: int = 512
+    kprobes: bool = True
+    fentry: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,14 @@ BCC rewrites map calls in the main text only, so the .bpf.c files are put one be
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pmtutrace.errors import CompilerError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 # The order matters: maps before those who use them, and so on.
 TEXTS = (
@@ -24,12 +29,14 @@ TEXTS = (
     "hooks/openvswitch.bpf.c",
     "hooks/waiting.bpf.c",
     "hooks/why.bpf.c",
-    "hooks/report.bpf.c",
+    "hooks/called.bpf.c",
     "hooks/fragment.bpf.c",
     "hooks/drop.bpf.c",
     "hooks/local.bpf.c",
     "hooks/tunnel_check.bpf.c",
 )
+# What is compiled by itself: all else in bpf/ is static, and becomes part of who calls it.
+_PROGRAM = re.compile(r"^int (\w+)\(struct [^;{]*\)\n\{.*?^\}$", re.M | re.S)
 
 
 def folder() -> Path:
@@ -44,11 +51,20 @@ def folder() -> Path:
     )
 
 
-def text() -> str:
-    """Return all .bpf.c files as one text with ``#line`` markers."""
+def text(programs: Collection[str] | None = None) -> str:
+    """Return all .bpf.c files as one text with ``#line`` markers.
+
+    Args:
+        programs: those to keep, by name; of the others only empty lines stay. None: all.
+    """
+
+    def kept(found: re.Match[str]) -> str:
+        whole = found[0]
+        return whole if programs is None or found[1] in programs else "\n" * whole.count("\n")
+
     base = folder()
     parts = [f'#line 1 "{name}"\n{(base / name).read_text()}\n' for name in TEXTS]
-    return "".join(parts)
+    return _PROGRAM.sub(kept, "".join(parts))
 
 
 def layout_source() -> str:

@@ -101,7 +101,10 @@ class KernelSide:
         return symbols.Boot(_names(), self.settings.btf or BTF)
 
     def _obtain(self, *, plain: bool) -> image.Image:
-        options = image.Options(plain=plain, flows=self.settings.flows)
+        no_kprobes, no_fentry = features.refused()
+        options = image.Options(
+            plain=plain, flows=self.settings.flows, kprobes=not no_kprobes, fentry=not no_fentry
+        )
         with build.Wanted(self._boot.btf, self.settings.btf, options) as wanted:
             _ = self._boot.ranges  # looked up while the compiler works
             return wanted.get()

@@ -69,7 +69,15 @@ def test_a_program_and_what_it_calls_fit_one_stack():
     with compiler.Compiler() as bcc:
         compiled = bcc.compile(types, {"TP_BTF": 1})
     code = {program["name"]: bytes.fromhex(program["code"]) for program in compiled["programs"]}
-    report = frame(code["report"])
-    callers = {name: frame(octets) for name, octets in code.items() if call(REPORT) in octets}
-    assert len(callers) > 2
-    assert {name: size for name, size in callers.items() if size + report > 512} == {}
+    calls = {
+        name: [called for called, number in bytecode.CALLED.items() if call(number) in octets]
+        for name, octets in code.items()
+    }
+    assert all(any(name in called for called in calls.values()) for name in bytecode.CALLED)
+    assert not any(calls[name] for name in bytecode.CALLED)
+    deepest = {
+        name: frame(code[name]) + max(frame(code[other]) for other in called)
+        for name, called in calls.items()
+        if called
+    }
+    assert {name: size for name, size in deepest.items() if size > 512} == {}

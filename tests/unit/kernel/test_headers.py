@@ -319,7 +319,7 @@ int probe(struct bpf_raw_tracepoint_args *ctx) {
 @pytest.mark.live
 def test_the_compiler_of_bcc_agrees(btf, monkeypatch):
     """Every assertion holds for its clang too, which lays out for another target."""
-    monkeypatch.setattr(compiler.sources, "text", lambda: SOURCE)
+    monkeypatch.setattr(compiler.sources, "text", lambda _: SOURCE)
     text = headers.generate(btf, Wanted.read(KERNEL_TOML))
     with compiler.Compiler() as bcc:
         compiled = bcc.compile(text, {})

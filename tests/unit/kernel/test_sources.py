@@ -7,6 +7,10 @@ import pytest
 
 from pmtutrace.errors import CompilerError
 from pmtutrace.kernel import sources
+from pmtutrace.kernel.bytecode import CALLED
+from pmtutrace.kernel.hooks import ATTACHMENTS
+
+PROGRAMS = {a.program for a in ATTACHMENTS} | CALLED.keys()
 
 
 def test_every_source_is_in_the_text_once_and_in_its_place():
@@ -22,6 +26,29 @@ def test_line_numbers_lead_back_to_the_file():
         start = lines.index(f'#line 1 "{name}"') + 1
         own = (sources.folder() / name).read_text().rstrip("\n").split("\n")
         assert lines[start : start + len(own)] == own
+
+
+def test_programs_are_left_out_and_every_line_keeps_its_number():
+    everything = sources.text()
+    without = sources.text(PROGRAMS - {"kfree_skb"})
+    assert "int kfree_skb(" in everything
+    assert without.count("\n") == everything.count("\n")
+    gone = [
+        (whole, kept)
+        for whole, kept in zip(everything.split("\n"), without.split("\n"), strict=True)
+        if whole != kept
+    ]
+    assert gone[0][0].startswith("int kfree_skb(")
+    assert gone[-1][0] == "}"
+    assert all(kept == "" for _, kept in gone)
+
+
+def test_whatever_is_not_static_is_a_program_that_is_attached_or_called():
+    functions = re.findall(r"^[a-z][^;{}]*?\)\n\{", sources.text(), re.M)
+    programs = [head for head in functions if not head.startswith("static ")]
+    assert {head[len("int ") : head.index("(")] for head in programs} == PROGRAMS
+    assert len(functions) > 2 * len(programs)
+    assert not re.search(r"^int ", sources.text(()), re.M)
 
 
 def test_sources_say_their_licence():

@@ -1,8 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
-/* Counts and streams what was refused. Attached to nothing: the programs that
- * catch refusals call it, so that it is compiled once. */
+/* Reads what flow a packet is of; counts and streams what was refused. Attached
+ * to nothing: programs call it, so that it is compiled once. */
 
-#ifndef WITHOUT_MESSAGES
+/* Read the flow of r->packet into r->key, which is zero, as far as can be; the
+ * cursor is left where that ended. Return 0, or -1 if there is no IP header. */
+int parse(struct refusal *r)
+{
+	r->cursor = r->packet;
+	return parse_flow(&r->cursor, &r->upper, &r->key);
+}
+
 static __always_inline void fill_packet(struct event *event, struct refusal *r)
 {
 	struct sk_buff *skb = r->skb;
@@ -46,12 +53,8 @@ static __always_inline void fill_drop(struct event *event, struct refusal *r)
 	copy_kind(event->maker_kind, r->maker);
 }
 
-/*
- * Count a refusal and stream it when it is due: whoever has filled in r. Where
- * there is a packet, the key may lack its flow, which is read as far as can be.
- * A socket may be refused before there is one. A function that programs
- * call, see call_report().
- */
+/* Count a refusal and stream it when it is due: whoever has filled in r. A
+ * socket may be refused before there is a packet. */
 int report(struct refusal *r)
 {
 	struct flow_count *count;
@@ -63,16 +66,9 @@ int report(struct refusal *r)
 	cfg = settings.lookup(&zero);
 	if (!cfg)
 		return 0;
-	if (r->skb) {
-		if (!r->key.family) {
-			r->cursor = r->packet;
-			parse_flow(&r->cursor, &r->upper, &r->key);
-		}
-		forget();
+	r->maker = 0;
+	if (r->skb)
 		name_maker(r);
-	} else {
-		r->maker = 0;
-	}
 	forget();
 	count = count_packet(cfg, &r->key, r->length, r->mtu);
 	if (!count)
@@ -94,4 +90,3 @@ int report(struct refusal *r)
 	stream(event);
 	return 0;
 }
-#endif
