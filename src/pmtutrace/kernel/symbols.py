@@ -8,6 +8,7 @@ a name count.
 
 from __future__ import annotations
 
+import bisect
 import copy
 import errno
 import hashlib
@@ -57,21 +58,40 @@ def read(path: Path = KALLSYMS) -> bytes:
     return text
 
 
-def find(text: bytes, names: frozenset[str]) -> list[Range]:
-    """Return every piece of the functions named, sorted by address."""
+def find(text: bytes, names: frozenset[str], start: int = 0) -> list[Range]:
+    """Return every piece of the functions named, from an offset on, sorted by address."""
     wanted = b"|".join(re.escape(name.encode()) for name in sorted(names))
     line = re.compile(
         rb"^([0-9a-f]+) [tTwW] ((" + wanted + rb")" + _SUFFIX + rb")(?:[ \t]+\[([^\]\n]+)\])?$",
         re.M,
     )
+    modules: dict[bytes, list[int]] = {}
     found = []
-    for match in line.finditer(text):
-        start = int(match[1], 16)
-        end = (
-            _next_in_module(text, match[4], start) if match[4] else _next(text, match.end(), start)
-        )
-        found.append(Range(match[3].decode(), match[2].decode(), start, end))
+    for match in line.finditer(text, start):
+        address, module = int(match[1], 16), match[4]
+        if module:
+            if module not in modules:
+                modules[module] = _addresses(text, module)
+            place = bisect.bisect(modules[module], address)
+            end = [*modules[module][place : place + 1], address + _FAR][0]
+        else:
+            end = _next(text, match.end(), address)
+        found.append(Range(match[3].decode(), match[2].decode(), address, end))
     return sorted(found, key=lambda piece: piece.start)
+
+
+def modules_in(text: bytes) -> int:
+    """Return the offset from which on the symbols are those of modules."""
+    mark = text.find(b"\t[")
+    return text.rfind(b"\n", 0, mark) + 1 if mark >= 0 else len(text)
+
+
+def _addresses(text: bytes, module: bytes) -> list[int]:
+    """Return the addresses of a module's symbols, which lie together, but in no order."""
+    mark = b"\t[" + module + b"]"
+    start = text.rfind(b"\n", 0, text.find(mark)) + 1
+    lines = text[start : text.rfind(mark) + len(mark)].splitlines()
+    return sorted(int(line[:_ADDRESS], 16) for line in lines if line.endswith(mark))
 
 
 def _next(text: bytes, at: int, start: int) -> int:
@@ -80,14 +100,6 @@ def _next(text: bytes, at: int, start: int) -> int:
         if int(match[1], 16) > start:
             return int(match[1], 16)
     return start + _FAR
-
-
-def _next_in_module(text: bytes, module: bytes, start: int) -> int:
-    """The same within a module, whose symbols are in no order."""
-    own = re.compile(rb"^([0-9a-f]+) .*\[" + re.escape(module) + rb"\]$", re.M)
-    return min(
-        (a for a in (int(m[1], 16) for m in own.finditer(text)) if a > start), default=start + _FAR
-    )
 
 
 def resolve(address: int, path: Path = KALLSYMS) -> str:
@@ -119,6 +131,7 @@ class Boot:
         self.key = boot_key(names, btf)
         self._kept: Path | None = paths.cache("boot") / f"{self.key}.json"
         self._ranges: tuple[Range, ...] | None = None
+        self._own: tuple[Range, ...] = ()  # those of the kernel proper, which stay where they are
         try:
             seal, _, text = read_private(self._kept).partition(b"\n")
             if hashlib.sha256(text).hexdigest().encode() != seal:
@@ -143,7 +156,11 @@ class Boot:
     def ranges(self) -> tuple[Range, ...]:
         """Every piece of the functions named, sorted by address."""
         if self._ranges is None:
-            self._ranges = tuple(find(read(), self._names))
+            text = read()
+            modules = modules_in(text)
+            if not self._own:
+                self._own = tuple(find(text[:modules], self._names))
+            self._ranges = (*self._own, *find(text, self._names, modules))
             if self._kept is not None:
                 self._keep(self._kept, self._ranges)
         return self._ranges
