@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pmtutrace.lab.run import Result
 from pmtutrace.tracing import Tracer
 
 FEATURES = tomllib.loads(Path(__file__).with_name("features.toml").read_text())
@@ -30,6 +31,15 @@ class Kernel:
 
     def may_skip(self, name: str) -> bool:
         return any(fnmatch.fnmatchcase(name, pattern) for pattern in self.skips)
+
+    def hold(self, result: Result) -> None:
+        """Fail a scenario that is not ok; skip one only where features.toml allows that."""
+        if result.result == "skipped":
+            assert not self.known or self.may_skip(result.scenario), (
+                f"skipped, and features.toml does not allow that on {self.name}: {result.reason}"
+            )
+            pytest.skip(result.reason)
+        assert result.result == "ok", result.reason
 
 
 def running() -> Kernel:

@@ -49,11 +49,11 @@ class Live:
     def __init__(self, tracer):
         self.tracer = tracer
 
+    def __getattr__(self, name):
+        return getattr(self.tracer, name)
+
     def refresh(self):
         list(self.tracer.events(1))
-
-    def counters(self):
-        return self.tracer.counters()
 
 
 def test_counters_go_on_through_a_reload():

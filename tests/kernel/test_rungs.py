@@ -37,6 +37,8 @@ SCENARIOS = (
     "veth-v4-udp",
     "vxlan-df-v4-udp-forward",
     "vxlan6-v6-udp-forward",
+    "gre-v4-tcp-forward",
+    "ip6gre-v4-tcp-forward",
 )
 
 
@@ -47,9 +49,14 @@ def lower(request):
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_same_verdicts(name, lower):
-    result = run.run(BY_NAME[name], lower)
-    assert result.result == "ok", result.reason
+def test_same_verdicts(name, lower, kernel):
+    scenario = BY_NAME[name]
+    blind = {a.hook.name for a in lower.attached if not a.rung or not a.rung.attachments}
+    if name == "route-v4-no-route-back" and {"icmp4", "route"} <= blind:
+        # Neither a sending nor the look for a route can be seen: nothing speaks against it.
+        told = replace(scenario.expected, verdict="told", cause=None)
+        scenario = replace(scenario, expected=told)
+    kernel.hold(run.run(scenario, lower))
 
 
 @pytest.mark.parametrize(
@@ -62,13 +69,10 @@ def test_same_verdicts(name, lower):
         "ipsec-v6-udp-local",
     ],
 )
-def test_a_refused_socket_without_kprobes(name):
+def test_a_refused_socket_without_kprobes(name, kernel):
     """By fentry: all the same, but nobody knows who refused where there is no packet."""
     scenario = BY_NAME[name]
     if name.startswith("local"):
         scenario = replace(scenario, expected=replace(scenario.expected, site="other"))
     with Tracer(Settings(without=frozenset({"kprobe", "kretprobe"}))) as tracer:
-        result = run.run(scenario, tracer)
-    if result.result == "skipped":
-        pytest.skip(result.reason)
-    assert result.result == "ok", result.reason
+        kernel.hold(run.run(scenario, tracer))

@@ -271,7 +271,8 @@ HOOKS = (
         "whether there was a route back to the sender",
         "hot",
         (Rung("tracepoint", (_tp("fib_table_lookup"),), ("routes",)),),
-        "no_room is reported as no_route_back, options_invalid as unknown",
+        "no_room is reported as no_route_back, options_invalid as unknown; no_route_back as told, "
+        "where sending is inferred",
     ),
     Hook(
         "local",

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from pmtutrace.errors import LabError, NotSupported
+from pmtutrace.events import Device
 from pmtutrace.lab import traffic
 from pmtutrace.lab.build import built
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+MAKERS = ("tunnel4", "tunnel6")  # hooks
 ARRIVES_WITHIN_S = 5.0
 LOOK_EVERY_S = 0.005
 
@@ -171,9 +173,10 @@ def _settled(
 ) -> tuple[int, list[str]]:
     """Return the drops counted as expected, once they are enough, and all that is not."""
     drops, fragments = before
+    makers = shows_makers(tracer)
 
     def look() -> tuple[int, list[str]]:
-        counted, others = tally(net, scenario, drops, tracer.counters())
+        counted, others = tally(net, scenario, drops, tracer.counters(), makers=makers)
         if scenario.fragments and tracer.holds("fragment"):
             others += unlike_split(net, scenario, fragments, tracer.fragments())
         return counted, others
@@ -181,9 +184,20 @@ def _settled(
     return until(look, lambda seen: seen[0] >= scenario.count and not seen[1])
 
 
-def tally(net: Net, scenario: Scenario, before: Counters, after: Counters) -> tuple[int, list[str]]:
-    """Return the drops between two readings that were expected, and a line for each other one."""
-    counted, others = _sorted(net, scenario, scenario.drops, before, after)
+def shows_makers(tracer: Counting) -> bool:
+    """Return whether a tracer sees which device has made an outer packet."""
+    by_hook = [hook.rung for hook in tracer.attached if hook.hook.name in MAKERS]
+    return bool(by_hook) and all(rung and rung.attachments for rung in by_hook)
+
+
+def tally(
+    net: Net, scenario: Scenario, before: Counters, after: Counters, *, makers: bool
+) -> tuple[int, list[str]]:
+    """Return the drops between two readings that were expected, and a line for each other one.
+
+    ``makers`` says that the device which made an outer packet must be named, and be the right one.
+    """
+    counted, others = _sorted(net, scenario, scenario.drops, before, after, makers=makers)
     if scenario.then and sum(counted.values()) == scenario.count:
         others += [
             f"{found} for {drop.count} at {drop.site}"
@@ -196,7 +210,7 @@ def tally(net: Net, scenario: Scenario, before: Counters, after: Counters) -> tu
 def unlike_split(net: Net, scenario: Scenario, before: Counters, after: Counters) -> list[str]:
     """Return a line for each kind of outer fragments that was not declared, or not so many."""
     wanted = (scenario.fragments,) if scenario.fragments else ()
-    counted, others = _sorted(net, scenario, wanted, before, after)
+    counted, others = _sorted(net, scenario, wanted, before, after, makers=False)
     lines = [f"{line} in fragments" for line in others]
     return lines + [
         f"{found} for {split.count} in fragments"
@@ -211,6 +225,8 @@ def _sorted(
     wanted: tuple[Expected, ...],
     before: Counters,
     after: Counters,
+    *,
+    makers: bool,
 ) -> tuple[dict[Expected, int], list[str]]:
     """Return what was counted between two readings, as wanted, and a line for each other one."""
     spaces = {node.inum: node.label for node in net}
@@ -222,12 +238,16 @@ def _sorted(
         if not packets or key.netns not in spaces:
             continue
         for drop in wanted:
-            if _as_expected(net, scenario, drop, key, now):
+            right = not makers or key.maker == _maker(net, drop)
+            if right and _as_expected(net, scenario, drop, key, now):
                 counted[drop] += packets
                 break
         else:
             said = f"{key.verdict}/{key.cause}" if key.cause else key.verdict
-            others.append(f"{packets} on {spaces[key.netns]} at {key.site} {said} mtu {now.mtu}")
+            made = f" made by {key.maker.ifindex}" if key.maker else ""
+            others.append(
+                f"{packets} on {spaces[key.netns]} at {key.site} {said} mtu {now.mtu}{made}"
+            )
     return counted, others
 
 
@@ -246,6 +266,16 @@ def _as_expected(
         and (key.flow.saddr, key.flow.daddr) == ends
         and _outer(net, expected) == (key.outer and (key.outer.saddr, key.outer.daddr))
     )
+
+
+def _maker(net: Net, expected: Expected) -> Device | None:
+    """Return the device that made the outer header of what was dropped.
+
+    None where there is no outer header, and on nodes that only pass it on.
+    """
+    node = net[expected.node]
+    ifindex = node.ifindexes.get(expected.tunnel) if expected.outer and expected.tunnel else None
+    return Device(node.inum, ifindex) if ifindex else None
 
 
 def _outer(net: Net, expected: Expected) -> tuple[str, str] | None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from pmtutrace.errors import NotSupported
-from pmtutrace.events import Counter, CounterKey, Flow, Outer
+from pmtutrace.events import Counter, CounterKey, Device, Flow, Outer
 from pmtutrace.kernel import hooks
 from pmtutrace.kernel.loader import Attached
 from pmtutrace.lab.net import Net, Node
@@ -55,8 +55,29 @@ def counter(packets, mtu=1400):
     return Counter(packets, packets * 1500, 1500, mtu, 1, 2)
 
 
-def count(scenario, after, before=None):
-    return tally(net(scenario), scenario, before or {}, after)
+def count(scenario, after, before=None, *, makers=False):
+    return tally(net(scenario), scenario, before or {}, after, makers=makers)
+
+
+@pytest.mark.parametrize(
+    ("scenario", "maker", "right"),
+    [
+        (OUTER, ("r", "vx0"), True),
+        (OUTER, ("r", "ru"), False),
+        (OUTER, ("b", "vx0"), False),
+        (OUTER, None, False),
+        (PLAIN, None, True),
+        (PLAIN, ("r", "ra"), False),
+    ],
+)
+def test_an_outer_packet_names_the_device_that_made_it(scenario, maker, right):
+    built = net(scenario)
+    made = maker and Device(built[maker[0]].inum, built[maker[0]].ifindexes[maker[1]])
+    after = {key(scenario, maker=made): counter(23, scenario.expected.mtu)}
+    counted, others = count(scenario, after, makers=True)
+    assert (counted, others == []) == (23 if right else 0, right)
+    # Where no hook shows it, nothing is asked.
+    assert count(scenario, after) == (23, [])
 
 
 def test_what_was_expected_is_counted():
