@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 RUN = Path("/run/netns")
 OWN = Path("/proc/thread-self/ns/net")
 CLONE_NEWNET = 0x40000000
+ENDS_WITHIN_S = 5.0  # whatever is run in a thread of its own
 
 T = TypeVar("T")
 
@@ -154,8 +155,14 @@ def _in_thread(function: Callable[[], T], name: str) -> T:
             failures.append(error)
 
     thread = threading.Thread(target=body, name=name, daemon=True)
-    thread.start()
-    thread.join()
+    try:
+        thread.start()
+        thread.join()
+    except BaseException:
+        # A signal: what the thread makes would come after its caller has cleaned up.
+        if thread.ident is not None:
+            thread.join(ENDS_WITHIN_S)
+        raise
     if failures:
         raise failures[0]
     return results[0]
