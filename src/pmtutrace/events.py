@@ -270,3 +270,15 @@ class Counter:
     mtu: int
     first: int
     last: int
+
+    def joined(self, other: Counter) -> Counter:
+        """Return what two counters of the same key count together."""
+        latest = max(self, other, key=lambda counter: counter.last)
+        return Counter(
+            self.packets + other.packets,
+            self.bytes + other.bytes,
+            max(self.max_length, other.max_length),
+            latest.mtu,
+            min(self.first, other.first),
+            latest.last,
+        )

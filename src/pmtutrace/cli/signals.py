@@ -54,10 +54,17 @@ def ignore() -> None:
 @contextlib.contextmanager
 def on_interrupt(stop: Callable[[], None]) -> Iterator[None]:
     """Call ``stop`` at the first of them; the second ends at once."""
+    with on_signal(lambda _: stop()):
+        yield
 
-    def handle(_number: int, _frame: FrameType | None) -> None:
+
+@contextlib.contextmanager
+def on_signal(take: Callable[[int], None]) -> Iterator[None]:
+    """Call ``take`` with the number of the first of them; the second ends at once."""
+
+    def handle(number: int, _frame: FrameType | None) -> None:
         raise_at_end()
-        stop()
+        take(number)
 
     before = {number: signal.signal(number, handle) for number in _heeded()}
     try:

@@ -165,14 +165,4 @@ def add(to: dict[CounterKey, Counter], key: CounterKey, sums: Sums, clock: Ticks
         clock.epoch_ns(sums.last),
     )
     old = to.get(key)
-    if old is not None:
-        latest = max(old, new, key=lambda c: c.last)
-        new = Counter(
-            old.packets + new.packets,
-            old.bytes + new.bytes,
-            max(old.max_length, new.max_length),
-            latest.mtu,
-            min(old.first, new.first),
-            latest.last,
-        )
-    to[key] = new
+    to[key] = new if old is None else old.joined(new)

@@ -73,6 +73,12 @@ class Filter:
             if event.tunnel is not None:
                 self.tunnels[place(event)] = event.tunnel.name
 
+    def know(self, key: CounterKey, dev: str, tunnel: TunnelRef | None) -> None:
+        """Take in what somebody else knows of a key's place."""
+        self.devices[key.netns, key.ifindex] = dev
+        if tunnel is not None:
+            self.tunnels[place(key)] = tunnel.name
+
     def ask(self, keys: Iterable[CounterKey], name: Callable[[int, int], str]) -> None:
         """Learn the devices of keys that had no event, because the ring was full.
 

@@ -14,6 +14,7 @@ from pmtutrace.errors import LoadError, NotSupported
 from pmtutrace.kernel import libbpf
 from pmtutrace.tracing import clock, decode
 from pmtutrace.tracing.kernelside import KernelSide
+from pmtutrace.tracing.moves import Move, Moves
 from pmtutrace.tracing.naming import Namer
 from pmtutrace.tracing.settings import Settings
 
@@ -52,6 +53,7 @@ class Tracer:
         self._ring: libbpf.Ring | None = None
         self._raw: deque[bytes] = deque()
         self._refreshed = 0.0
+        self._moves: Moves | None = None
         # A queue and not an Event: a signal handler that sets an Event may wait for itself.
         self._stops: queue.SimpleQueue[None] = queue.SimpleQueue()
 
@@ -182,19 +184,41 @@ class Tracer:
         """Return the same of outer packets that left as fragments: none of them was dropped."""
         return {key: sums for key, sums in self._counted().items() if key.verdict == NOT_DROPPED}
 
+    def moves(self) -> list[Move]:
+        """Return by how much counters have moved since last asked; sums of all are the counters.
+
+        Those of outer packets that left as fragments are among them, under the verdict ``none``.
+        """
+        if self._moves is None:
+            self._moves = Moves(self._namer.decoder, self._namer.ticks)
+        return self._moves.of(self._items(), self._overflow())
+
     def _counted(self) -> dict[CounterKey, Counter]:
-        kernel = self._running()
-        layout, maps = kernel.image.layout, kernel.loader.maps
-        size = layout.structs["flow_count"].size * possible_cpus()
         decoder, ticks = self._namer.decoder, self._namer.ticks
-        items = libbpf.map_items(maps["counts"], layout.structs["flow_key"].size, size)
-        out = decoder.counters(items, ticks)
-        if self.losses()["counters_full"]:
-            entries = next(m.max_entries for m in kernel.image.maps if m.name == "overflow")
-            for index in range(entries):
-                value = libbpf.map_lookup(maps["overflow"], index.to_bytes(4, "little"), size)
-                decode.add(out, decoder.overflow_key(index), decoder.sums(value), ticks)
+        out = decoder.counters(self._items(), ticks)
+        for index, value in enumerate(self._overflow()):
+            decode.add(out, decoder.overflow_key(index), decoder.sums(value), ticks)
         return out
+
+    def _items(self) -> list[tuple[bytes, bytes]]:
+        """Return key and per-CPU value of each counter."""
+        kernel = self._running()
+        layout, counts = kernel.image.layout, kernel.loader.maps["counts"]
+        size = layout.structs["flow_count"].size * possible_cpus()
+        return libbpf.map_items(counts, layout.structs["flow_key"].size, size)
+
+    def _overflow(self) -> list[bytes]:
+        """Return the per-CPU values of the overflow entries; none while all found room."""
+        if not self.losses()["counters_full"]:
+            return []
+        kernel = self._running()
+        size = kernel.image.layout.structs["flow_count"].size * possible_cpus()
+        entries = next(m.max_entries for m in kernel.image.maps if m.name == "overflow")
+        overflow = kernel.loader.maps["overflow"]
+        return [
+            libbpf.map_lookup(overflow, index.to_bytes(4, "little"), size)
+            for index in range(entries)
+        ]
 
     def losses(self) -> dict[str, int]:
         """Return what was lost, by kind.
