@@ -9,6 +9,7 @@
     ├── ImageError           1   a tracer image is damaged or was built for something else
     ├── LoadError            1   the kernel refused a map, a program or an attachment
     ├── LabError             1   a scenario's namespaces or traffic could not be set up
+    ├── SessionError         1   a session could not be written, or is damaged, or is none
     ├── VmError              1   a virtual machine could not be fetched, booted or kept alive
     └── NotSupported         77  this kernel cannot do it
 
@@ -59,6 +60,10 @@ class LoadError(PmtutraceError):
 
 class LabError(PmtutraceError):
     """Report a scenario that could not be set up or torn down."""
+
+
+class SessionError(PmtutraceError):
+    """Report a session that cannot be written, is damaged, or was never one."""
 
 
 class VmError(PmtutraceError):

@@ -16,23 +16,24 @@ ENDS_WITHIN_S = 20
 
 
 class Trace:
-    """A running `pmtutrace trace -j`, everything attached.
+    """A running `pmtutrace trace -j`, or another verb that can tell when everything is attached.
 
     What it writes goes into files, so that it never waits for us. Being ready is heard through a
     FIFO, so that nobody need look again and again. ``before`` are words in front of the command.
     """
 
-    def __init__(self, *words, text=False, environment=None, before=()):
+    def __init__(self, *words, text=False, environment=None, before=(), verb="trace"):
         self._folder = tempfile.TemporaryDirectory()
         folder = Path(self._folder.name)
         ready = folder / "ready"
         os.mkfifo(ready)
         self._out, self._err = folder / "out", folder / "err"
-        options = [*words, "--ready-file", str(ready), *([] if text else ["-j"])]
+        # First, since a command may come at the end.
+        options = ["--ready-file", str(ready), *([] if text else ["-j"]), *words]
         pipe = os.open(ready, os.O_RDONLY | os.O_NONBLOCK)
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self.child = subprocess.Popen(
-                [*before, *COMMAND, "trace", *options],
+                [*before, *COMMAND, verb, *options],
                 stdout=out,
                 stderr=err,
                 env={**os.environ, **(environment or {})},

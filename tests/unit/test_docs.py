@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 import shlex
+import sqlite3
 import tomllib
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
+import recorded
 from pmtutrace import errors, jsonl, layout, probing
+from pmtutrace.cli import choice
 from pmtutrace.cli import pmtu as pmtu_verb
 from pmtutrace.cli import trace as trace_verb
 from pmtutrace.cli.verbs import VERBS, cli
@@ -44,6 +47,7 @@ from pmtutrace.probing.datagram import Datagrams
 from pmtutrace.probing.echo import Echo
 from pmtutrace.probing.verdict import News, Under, judge
 from pmtutrace.probing.verdict import Path as ProbedPath
+from pmtutrace.session import manifest, schema
 from pmtutrace.tracing.filters import Filter
 from pmtutrace.tracing.summary import summarize
 from samples import FLOW, HEARD, drop
@@ -224,7 +228,7 @@ class TestEvents:
     def test_verdicts_of_the_readme_and_of_the_option(self):
         words = [w for w in WORDS.words("verdict", "VERDICT_").values() if w != "none"]
         assert first_codes(table(TREE / "README.md", "How to read a verdict")) == words
-        assert list(trace_verb.VERDICTS) == words
+        assert list(choice.VERDICTS) == words
 
     def test_outcomes(self):
         rows = table(DOCS / "events.md", "Outcomes")
@@ -262,6 +266,36 @@ class TestEvents:
         assert lines
         for line in lines:
             assert list(line) == fields("vm list")
+
+
+class TestSession:
+    PAGE = DOCS / "session.md"
+
+    def test_tables_and_views(self):
+        tables = [next(iter(row.values())) for row in table(self.PAGE, "Tables")]
+        assert tables == [f"`{one.name}`" for one in schema.TABLES]
+        views = [next(iter(row.values())) for row in table(self.PAGE, "Views")]
+        assert views == [f"`{name}`" for name in schema.views()]
+
+    @pytest.mark.parametrize("one", [schema.SECONDS, schema.DELTAS, schema.LOSSES])
+    def test_columns(self, one):
+        assert first_codes(table(self.PAGE, one.name)) == [name for name, _ in one.columns]
+
+    def test_manifest(self):
+        rows = {CODE.findall(r["name"])[0]: r["value"] for r in table(self.PAGE, "manifest")}
+        assert rows == manifest.NAMES
+
+    def test_version(self):
+        assert f"Schema version {schema.VERSION}." in self.PAGE.read_text()
+
+    def test_queries_can_be_asked(self, tmp_path):
+        recorded.write(tmp_path / "s")
+        sql = sqlite3.connect(tmp_path / "s")
+        (queries,) = re.findall(r"```sql\n(.*?)```", self.PAGE.read_text(), re.S)
+        for query in queries.splitlines():
+            assert sql.execute(query).fetchall()
+        for name in schema.views():
+            assert sql.execute(f"SELECT * FROM {name}").fetchall()  # noqa: S608
 
 
 class TestProbe:

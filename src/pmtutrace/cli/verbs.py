@@ -14,6 +14,8 @@ from pmtutrace.cli import streams
 # imported only when used: `trace` must be ready in a fraction of a second.
 VERBS = {
     "trace": ("pmtutrace.cli.trace", "Show oversize packets as they are dropped (the default)."),
+    "record": ("pmtutrace.cli.record", "Record into a session, for the post-mortem."),
+    "print": ("pmtutrace.cli.print", "Show the events of a session."),
     "pmtu": ("pmtutrace.cli.pmtu", "List path MTU exceptions, or follow how they change."),
     "probe": ("pmtutrace.cli.probe", "Check the path MTU to destinations, actively."),
     "doctor": ("pmtutrace.cli.doctor", "Say what works on this kernel, what is blind, what to do."),

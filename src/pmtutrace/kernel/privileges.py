@@ -12,7 +12,8 @@ from pathlib import Path
 from pmtutrace.errors import PrivilegeError
 
 STATUS = Path("/proc/self/status")
-CAP_DAC_READ_SEARCH, CAP_NET_ADMIN, CAP_SYS_PTRACE, CAP_SYS_ADMIN = 2, 12, 19, 21
+CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 1, 2
+CAP_NET_ADMIN, CAP_SYS_PTRACE, CAP_SYS_ADMIN = 12, 19, 21
 CAP_SYSLOG, CAP_PERFMON, CAP_BPF = 34, 38, 39
 # Once attached: reading maps (BPF), entering namespaces to name devices and tunnels (SYS_ADMIN,
 # SYS_PTRACE and DAC_READ_SEARCH to find them in /proc, NET_ADMIN to list links), and symbols of

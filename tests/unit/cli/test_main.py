@@ -60,6 +60,7 @@ ERRORS = [
     (errors.ImageError, 1),
     (errors.LoadError, 1),
     (errors.LabError, 1),
+    (errors.SessionError, 1),
     (errors.VmError, 1),
     (errors.NotSupported, 77),
 ]

@@ -1,0 +1,237 @@
+"""The verb `record`: what `trace` sees, and more, into a session on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pmtutrace.cli import choice
+from pmtutrace.cli.choice import filter_options, tracer_options
+from pmtutrace.cli.moments import Duration, DurationOrSize, Size
+from pmtutrace.cli.seconds import Seconds
+from pmtutrace.cli.signals import on_signal
+from pmtutrace.printable import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pmtutrace.session.recorder import Recording, Status
+    from pmtutrace.tracing import Tracer
+    from pmtutrace.tracing.filters import Filter
+
+DIES_WITHIN_S = 5.0
+KILLED = 128  # plus the number of the signal, as shells have it
+KEPT = (
+    "every",
+    "rate",
+    "cold",
+    "interface",
+    "family",
+    "netns",
+    "site",
+    "verdict",
+    "host",
+    "tunnel",
+)
+
+
+@click.command(
+    short_help="Record into a session, for the post-mortem.",
+    context_settings={"allow_interspersed_args": False},
+)
+@click.option(
+    "-w", "--write", "path", type=click.Path(path_type=Path), required=True, help="The session."
+)
+@click.option("-d", "--duration", type=Seconds(), help="End after DURATION seconds.")
+@click.option(
+    "--rotate",
+    type=DurationOrSize(),
+    multiple=True,
+    help="Begin a new file after this time (12h) or size (100M).",
+)
+@click.option("--keep", type=Duration(), help="Delete sessions that are older than this (7d).")
+@click.option("--max-size", type=Size(), help="Delete the oldest when all together are larger.")
+@click.option(
+    "-s",
+    "--snaplen",
+    type=click.IntRange(0, 128),
+    default=128,
+    show_default=True,
+    help="Octets kept of each packet.",
+)
+@filter_options
+@tracer_options
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- CMD...]")
+def record(**options: Any) -> int:  # noqa: ANN401 -- whatever the options above give
+    r"""Record what `trace` would show, every counter's change each second, and what is there.
+
+    \b
+    pmtutrace record -w night.pmtu                    until ^C
+    pmtutrace record -w night.pmtu -- make test       around a command
+    pmtutrace record -w /var/lib/pmtutrace/r.pmtu --rotate 6h --keep 14d --max-size 2G
+
+    Exits with CMD's exit code, if there is one.
+    """
+    from pmtutrace.kernel import privileges
+    from pmtutrace.tracing.tracer import Tracer
+
+    privileges.require()
+    recording = _recording(options)
+    spaces = choice.here(options)
+    wanted = choice.wanted(options, spaces)
+    with Tracer(choice.settings(options, spaces, options["snaplen"])) as tracer:
+        choice.say_blind(tracer)
+        return _record(tracer, wanted, recording, options)
+
+
+def _recording(options: dict[str, Any]) -> Recording:
+    from pmtutrace.errors import UsageError
+    from pmtutrace.session.recorder import Recording
+    from pmtutrace.session.rotation import Rotation
+
+    rotate = options["rotate"]
+    rotation = Rotation(
+        seconds=min((one for one in rotate if isinstance(one, float)), default=None),
+        size=min((one for one in rotate if isinstance(one, int)), default=None),
+        keep=options["keep"],
+        most=options["max_size"],
+    )
+    if not rotation.wanted and (rotation.keep or rotation.most):
+        raise UsageError(
+            "--keep and --max-size are about the files of a rotation",
+            "say when a new file begins, like --rotate 6h",
+        )
+    kept = {name: options[name] for name in (*KEPT, "snaplen")}
+    return Recording(options["path"], rotation, kept, list(options["command"]) or None)
+
+
+def _record(tracer: Tracer, wanted: Filter, recording: Recording, options: dict[str, Any]) -> int:
+    from pmtutrace.kernel import privileges
+    from pmtutrace.session.recorder import Recorder
+    from pmtutrace.tunnels.inventory import Inventory
+
+    inventory = Inventory()
+    inventory.start()
+    tracer.use(inventory)
+    recorder = Recorder(tracer, inventory, wanted, recording, _say)
+    began = time.monotonic()
+    with _command(recording.command, tracer) as child:
+        # Whoever waits for the file may send to the command what it has not yet set up.
+        if options["ready_file"]:
+            choice.say_ready(options["ready_file"])
+        privileges.keep(_rights(recording))
+        with on_signal(_end(child, tracer)), _progress(began, quiet=child is not None) as show:
+            recorder.run(options["duration"], show)
+    if not recorder.status.single:
+        _say(f"{recorder.status.path}: its -wal belongs to it and could not be joined")
+    _close(recorder.status, time.monotonic() - began)
+    if child is None:
+        return 0
+    return child.returncode if child.returncode >= 0 else KILLED - child.returncode
+
+
+def _rights(recording: Recording) -> frozenset[int]:
+    """Return the capabilities to keep; files are made in the folder for as long as we record."""
+    import os
+
+    from pmtutrace.kernel import privileges
+
+    if recording.path.absolute().parent.stat().st_uid == os.geteuid():
+        return privileges.TRACING
+    return privileges.TRACING | {privileges.CAP_DAC_OVERRIDE}
+
+
+@contextlib.contextmanager
+def _command(words: list[str] | None, tracer: Tracer) -> Iterator[subprocess.Popen[bytes] | None]:
+    """Run the command; stop the tracer at its end, end it where we end before it does."""
+    from pmtutrace.errors import UsageError
+
+    if words is None:
+        yield None
+        return
+    try:
+        child = subprocess.Popen(words)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise UsageError(
+            f"{words[0]} cannot be run: {why}", "the command comes after `--`, with its arguments"
+        ) from error
+
+    def wait() -> None:
+        child.wait()
+        tracer.stop()
+
+    waiter = threading.Thread(target=wait, name="command", daemon=True)
+    waiter.start()
+    try:
+        yield child
+    finally:
+        if child.poll() is None:
+            child.terminate()
+            try:
+                child.wait(DIES_WITHIN_S)
+            except subprocess.TimeoutExpired:
+                child.kill()
+        waiter.join()
+
+
+def _end(child: subprocess.Popen[bytes] | None, tracer: Tracer) -> Callable[[int], None]:
+    """Return what to do at a signal: a command is to end first, and gets ^C from its terminal."""
+
+    def take(number: int) -> None:
+        if child is None:
+            tracer.stop()
+        elif number != signal.SIGINT:
+            child.send_signal(number)
+
+    return take
+
+
+def _say(sentence: str) -> None:
+    click.echo(f"pmtutrace: {printable(sentence)}", err=True)
+
+
+@contextlib.contextmanager
+def _progress(began: float, *, quiet: bool) -> Iterator[Callable[[Status], None]]:
+    """Give what shows how far we are, on a terminal that nobody else writes to."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    console = Console(stderr=True, markup=False, highlight=False)
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        yield lambda status: live.update(
+            Text(_line(status, time.monotonic() - began)), refresh=True
+        )
+
+
+def _line(status: Status, seconds: float) -> str:
+    """Return how far a recording is: time, drops by verdict, path MTU changes, size, losses."""
+    minutes, rest = divmod(int(seconds), 60)
+    verdicts = ", ".join(f"{number} {word}" for word, number in sorted(status.verdicts.items()))
+    parts = [
+        f"{minutes // 60}:{minutes % 60:02}:{rest:02}",
+        f"{status.verdicts.total()} drops" + (f" ({verdicts})" if verdicts else ""),
+        f"{status.path_changes} path MTU changes",
+        f"{status.size / 1e6:.1f} MB" + (", disk full" if status.full else ""),
+    ]
+    if lost := status.losses.total():
+        parts.append(f"{lost} lost")
+    return "  ".join(parts)
+
+
+def _close(status: Status, seconds: float) -> None:
+    """Say what was recorded, where somebody looks."""
+    if sys.stderr.isatty():
+        click.echo(f"{printable(str(status.path))}: {_line(status, seconds)}", err=True)

@@ -1,0 +1,1 @@
+"""Sessions: one recording on disk, a SQLite file each. docs/session.md describes the schema."""

@@ -1,0 +1,266 @@
+"""`pmtutrace record` beside real packets, and what `pmtutrace print` makes of its sessions."""
+
+import contextlib
+import itertools
+import json
+import os
+import select
+import signal
+import sqlite3
+import subprocess
+import time
+from dataclasses import replace
+
+import pytest
+from traced import COMMAND, ENDS_WITHIN_S, Trace, run
+
+from pmtutrace import lab
+from pmtutrace.lab import Traffic
+from pmtutrace.lab.scenarios.routed import STRANGER, A, B, routed
+from pmtutrace.lab.traffic import COUNT, send
+
+pytestmark = pytest.mark.live
+TOLD = Traffic("udp", "a", A[4], B[4])
+FLOOD = replace(TOLD, count=1000)
+SILENT = Traffic("raw-udp", "a", STRANGER[4], "10.77.2.99")
+NOBODY = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--")
+
+
+@pytest.fixture(scope="module")
+def net():
+    with lab.built(routed()) as net:
+        yield net
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "s.pmtu"
+
+
+def recording(path, net, *words, **options):
+    """Begin to record what the router drops, every packet of it."""
+    words = ("-w", str(path), "--all", "--netns", net["r"].name, *words)
+    return Trace(*words, text=True, verb="record", **options)
+
+
+def printed(path, *words, before=()):
+    """Return the lines of a session and its summary."""
+    done = run("print", str(path), "-j", *words, command=(*before, *COMMAND))
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    *lines, summary = map(json.loads, done.stdout.splitlines())
+    return lines, summary
+
+
+def drops(path, *words):
+    return [line for line in printed(path, *words)[0] if line["type"] == "drop"]
+
+
+def wait_for(done):
+    deadline = time.monotonic() + ENDS_WITHIN_S
+    while not done():
+        assert time.monotonic() < deadline
+        select.select([], [], [], 0.05)
+
+
+def sound(path):
+    with contextlib.closing(sqlite3.connect(path)) as sql:
+        return sql.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_what_trace_shows_is_what_print_shows(path, net):
+    with Trace("--all", "--netns", net["r"].name) as trace, recording(path, net) as recorder:
+        for traffic in (TOLD, SILENT):
+            send(net, traffic)
+        assert (trace.end(), recorder.end()) == (0, 0)
+        assert (recorder.stdout, recorder.stderr) == ("", "")
+        shown, totals = trace.lines, trace.summary
+    lines, summary = printed(path)
+    assert [{**line, "ts": None} for line in lines] == [{**line, "ts": None} for line in shown]
+    same = ("drops", "verdicts", "causes", "fragmented", "events_streamed", "losses")
+    assert {k: summary[k] for k in same} == {k: totals[k] for k in same}
+    assert summary["drops"] == 2 * COUNT
+    assert list(path.parent.iterdir()) == [path]
+    only = drops(path, "--verdict", "suppressed", "--host", STRANGER[4])
+    assert len(only) == COUNT
+    assert printed(path, "--verdict", "suppressed")[1]["drops"] == COUNT
+    assert printed(path, "-i", "rb", "-4")[1]["drops"] == 2 * COUNT
+    assert printed(path, "-i", "ra")[1]["drops"] == 0
+
+
+def test_counts_are_exact_though_events_are_a_sample(path, net):
+    before = net["r"].counters()["IpFragFails"]
+    words = ("-w", str(path), "--rate", "1", "--netns", net["r"].name)
+    with Trace(*words, text=True, verb="record") as recorder:
+        for _ in range(3):
+            send(net, replace(TOLD, count=500))
+        assert recorder.end() == 0
+    lines, summary = printed(path)
+    assert len(lines) < 100
+    assert summary["drops"] == net["r"].counters()["IpFragFails"] - before == 1500
+
+
+def test_a_command_is_recorded_and_its_code_passed_on(path, tmp_path):
+    said = tmp_path / "lab"
+    names = "route-v4-udp-forward route-v4-no-route-back"
+    script = f"echo $$ >{said}.pid; {' '.join(COMMAND)} lab run -j {names} >{said}; exit 7"
+    done = run("record", "-w", str(path), "--all", "--", "sh", "-c", script)
+    assert (done.returncode, done.stdout, done.stderr) == (7, "", "")
+    results = [json.loads(line) for line in said.read_text().splitlines()]
+    assert [(r["result"], r["counted"]) for r in results] == [("ok", COUNT)] * 2
+    # Others may have a lab on this host, too: ours has a pid of its own between two of theirs.
+    spaces = {line["netns"] for line in drops(path, "--host", A[4], "--host", STRANGER[4])}
+    counted = [len(drops(path, "--netns", str(space))) for space in spaces]
+    assert counted.count(COUNT) >= 2
+    assert {printed(path, "--netns", str(space))[1]["drops"] for space in spaces} == set(counted)
+
+
+@pytest.mark.parametrize(
+    ("words", "code"), [(("sh", "-c", "kill -9 $$"), 137), (("true",), 0), (("/nowhere",), 2)]
+)
+def test_how_a_command_ends(path, words, code):
+    done = run("record", "-w", str(path), "--", *words)
+    assert done.returncode == code
+    assert ("hint:" in done.stderr) == (code == 2)
+    assert sound(path)
+
+
+def test_signals_are_passed_on_to_the_command(path, net):
+    with recording(
+        path, net, "--", "sh", "-c", "trap 'exit 9' TERM; while :; do sleep 0.05; done"
+    ) as r:
+        assert r.end(signal.SIGTERM) == 9
+    assert sound(path)
+
+
+def test_kill_9_costs_the_last_second(path, net):
+    with recording(path, net) as recorder:
+        end = time.monotonic() + 2.5
+        while time.monotonic() < end:
+            send(net, TOLD)
+            select.select([], [], [], 0.02)
+        killed = time.time()
+        recorder.child.kill()
+        recorder.child.wait()
+    found = drops(path)
+    stamps = [_seconds(drop["ts"]) for drop in found]
+    assert killed - 2 < max(stamps) < killed  # a second, and what a busy host takes to commit
+    assert max(later - earlier for earlier, later in itertools.pairwise(stamps)) < 1
+    assert printed(path)[1]["drops"] >= len(found) - COUNT
+    assert sound(path)
+
+
+def _seconds(stamp):
+    from datetime import datetime
+
+    return datetime.fromisoformat(stamp).timestamp()
+
+
+@contextlib.contextmanager
+def disk(folder, size):
+    """Mount a file system of some KB."""
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}k", "none", folder], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+def fill(net, recorder):
+    """Send until the disk of a recorder is full; return how much that took."""
+    sent = 0
+    while "counting goes on" not in recorder.stderr:
+        send(net, FLOOD)
+        sent += FLOOD.count
+        assert recorder.child.poll() is None, recorder.stderr
+    return sent
+
+
+def test_a_full_disk(tmp_path, net):
+    with disk(tmp_path / "full", 600) as folder, recording(folder / "s", net) as recorder:
+        sent = fill(net, recorder)
+        send(net, FLOOD)
+        subprocess.run(["mount", "-o", "remount,size=64m", folder], check=True)
+        wait_for(lambda: "there is room again" in recorder.stderr)
+        send(net, TOLD)
+        sent += FLOOD.count + COUNT
+        assert recorder.end() == 0
+        assert recorder.stderr.count("counting goes on") == 1
+        _, summary = printed(folder / "s")
+        assert summary["drops"] == sent
+        assert summary["losses"]["unstored"] > 0
+        assert sound(folder / "s")
+        assert [file.name for file in folder.iterdir()] == ["s"]
+
+
+def test_a_disk_that_stays_full(tmp_path, net):
+    with disk(tmp_path / "full", 600) as folder, recording(folder / "s", net) as recorder:
+        send(net, TOLD)
+        wait_for(lambda: len(drops(folder / "s")) == COUNT)
+        fill(net, recorder)
+        assert recorder.end() == 0
+        assert sound(folder / "s")
+        done = run("print", str(folder / "s"), "-c", "1")
+        assert done.returncode == 0
+        assert "ip_forward" in done.stdout
+
+
+def test_a_rotation_loses_nothing(path, net):
+    sent = 0
+    with recording(path, net, "--rotate", "1s") as recorder:
+        while len(list(path.parent.glob("s-*Z.pmtu"))) < 3:
+            send(net, TOLD)
+            sent += COUNT
+            select.select([], [], [], 0.02)  # so that the ring has room for each of them
+        assert recorder.end() == 0
+    files = sorted(path.parent.iterdir())
+    assert sum(printed(file)[1]["drops"] for file in files) == sent
+    assert sum(len(drops(file)) for file in files) == sent
+
+
+def test_follow_shows_what_comes_and_ends_with_the_recorder(path, net, tmp_path):
+    said = tmp_path / "said"
+    with recording(path, net) as recorder, said.open("wb") as out:
+        follower = subprocess.Popen([*COMMAND, "print", "-f", "-j", str(path)], stdout=out)
+        try:
+            send(net, TOLD)
+            wait_for(lambda: said.read_text().count("\n") == COUNT)
+            send(net, SILENT)
+            assert recorder.end() == 0
+            assert follower.wait(ENDS_WITHIN_S) == 0
+        finally:
+            follower.kill()
+            follower.wait()
+    *lines, summary = map(json.loads, said.read_text().splitlines())
+    assert len(lines) == summary["drops"] == 2 * COUNT
+
+
+def test_reading_needs_no_root(tmp_path, net):
+    path = tmp_path / "s.pmtu"
+    with recording(path, net) as recorder:
+        send(net, TOLD)
+        assert recorder.end() == 0
+    for folder in (*tmp_path.parents[:2], tmp_path):
+        folder.chmod(0o755)
+    os.chown(path, 65534, 65534)
+    assert len(printed(path, before=NOBODY)[0]) == COUNT
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("-w", "{path}", "--keep", "7d"),
+        ("-w", "{path}", "--rotate", "soon"),
+        ("-w", "{path}", "--site", "nonsense"),
+        ("-w", "{path}/below/s"),
+        ("-w", "/proc/s"),
+        (),
+    ],
+)
+def test_what_makes_no_sense_leaves_nothing_behind(path, words):
+    done = run("record", *(word.format(path=path) for word in words), "--", "true")
+    assert done.returncode in (1, 2)
+    assert len(done.stderr.splitlines()) == 2
+    assert "hint: " in done.stderr
+    assert not path.exists()

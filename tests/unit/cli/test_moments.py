@@ -1,0 +1,120 @@
+"""Times, durations and sizes as people write them."""
+
+import time
+
+import pytest
+
+from pmtutrace.cli import moments
+from samples import TS
+
+NSEC = 1_000_000_000
+MIDNIGHT = 1_792_886_400 * NSEC  # 2026-10-25, UTC
+
+
+@pytest.fixture(autouse=True, params=["UTC", "America/New_York"])
+def zone(request, monkeypatch):
+    monkeypatch.setenv("TZ", request.param)
+    time.tzset()
+    yield request.param
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("2026-10-25 10:30:45 UTC", MIDNIGHT + 37845 * NSEC),
+        ("2026-10-25T10:30:45.678901Z", MIDNIGHT + 37845 * NSEC + 678_901_000),
+        ("2026-10-25 UTC", MIDNIGHT),
+        ("10:30 UTC", MIDNIGHT + 37800 * NSEC),
+        ("yesterday UTC", MIDNIGHT - 86400 * NSEC),
+        ("today 01:00 UTC", MIDNIGHT + 3600 * NSEC),
+        ("tomorrow Z", MIDNIGHT + 86400 * NSEC),
+        ("now", TS),
+        ("-1h30min", TS - 5400 * NSEC),
+        ("-1h 30m", TS - 5400 * NSEC),
+        ("+2s", TS + 2 * NSEC),
+        ("5min ago", TS - 300 * NSEC),
+        ("@1792924245.5", 1_792_924_245_500_000_000),
+        ("@0", 0),
+    ],
+)
+def test_moments(text, wanted):
+    assert moments.moment(text, TS) == wanted
+
+
+def test_local_time(zone):
+    hours = 0 if zone == "UTC" else 4
+    wanted = MIDNIGHT + (37845 + 3600 * hours) * NSEC
+    assert moments.moment("2026-10-25 10:30:45", TS) == wanted
+    assert moments.moment("10:30:45", TS) == wanted
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ",
+        "soon",
+        "-",
+        "-x",
+        "2026-13-01",
+        "2026-10-25 25:00",
+        "1:2",
+        "@",
+        "@x",
+        "@1e99",
+        "Z",
+        "99999-01-01",
+        "2026-10-2510:30",
+        "-9999999999999d",
+        "ago",
+        "2026-10-25 10:30 CET",
+    ],
+)
+def test_what_is_no_time(text):
+    assert moments.moment(text, TS) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("90", 90),
+        ("1.5h", 5400),
+        ("7d", 604800),
+        ("2 weeks", 1209600),
+        ("500ms", 0.5),
+        ("", None),
+        ("0", None),
+        ("7x", None),
+        ("M", None),
+        ("-1", None),
+        ("9" * 30, None),
+    ],
+)
+def test_durations(text, wanted):
+    assert moments.span(text) == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("1", 1),
+        ("500K", 512000),
+        ("100M", 104857600),
+        ("2g", 2 << 30),
+        ("2GiB", 2 << 30),
+        ("", None),
+        ("1.5G", None),
+        ("-1", None),
+        ("12h", None),
+    ],
+)
+def test_sizes(text, wanted):
+    assert moments.size(text) == wanted
+
+
+@pytest.mark.parametrize(("text", "wanted"), [("12h", 43200.0), ("100M", 104857600), ("5m", 300.0)])
+def test_a_size_has_a_capital_and_a_duration_none(text, wanted):
+    found = moments.DurationOrSize().convert(text, None, None)
+    assert (found, type(found)) == (wanted, type(wanted))
