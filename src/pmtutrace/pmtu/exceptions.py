@@ -78,7 +78,7 @@ def exception(payload: bytes) -> PathMtu | None:
 
 def _exception(payload: bytes) -> PathMtu | None:
     family, _, _, _, table, *_, flags = ROUTE.unpack_from(payload)
-    version = next((v for v, number in FAMILIES.items() if number == family), None)
+    version = next((v for v, value in FAMILIES.items() if value == family), None)
     if version is None or not flags & RTM_F_CLONED:
         return None
     told = netlink.attributes(payload[ROUTE.size :])
@@ -92,16 +92,17 @@ def _exception(payload: bytes) -> PathMtu | None:
         family=version,
         daddr=socket.inet_ntop(family, told[DST]),
         saddr=socket.inet_ntop(family, told[SRC]) if SRC in told else None,
-        ifindex=_number(told.get(OIF)),
-        gateway=_gateway(family, told),
-        table=_number(told.get(TABLE)) or table,
-        mtu=_number(metrics[MTU]),
-        locked=bool(_number(metrics.get(LOCK)) & 1 << MTU),
+        ifindex=number(told.get(OIF)),
+        gateway=gateway(family, told),
+        table=number(told.get(TABLE)) or table,
+        mtu=number(metrics[MTU]),
+        locked=bool(number(metrics.get(LOCK)) & 1 << MTU),
         expires=expires,
     )
 
 
-def _gateway(family: int, told: dict[int, bytes]) -> str | None:
+def gateway(family: int, told: dict[int, bytes]) -> str | None:
+    """Return the gateway that the attributes of a route name; None on the link itself."""
     if GATEWAY in told:
         return socket.inet_ntop(family, told[GATEWAY])
     if VIA not in told:
@@ -113,6 +114,7 @@ def _gateway(family: int, told: dict[int, bytes]) -> str | None:
     return socket.inet_ntop(other, told[VIA][2:])
 
 
-def _number(value: bytes | None) -> int:
-    number: int = NUMBER.unpack_from(value)[0] if value is not None else 0
-    return number
+def number(value: bytes | None) -> int:
+    """Return an attribute of 32 bits, 0 where there is none."""
+    found: int = NUMBER.unpack_from(value)[0] if value is not None else 0
+    return found

@@ -6,18 +6,15 @@ its own would cost more time than the kernel's whole answer.
 
 from __future__ import annotations
 
-import fcntl
 import os
-import struct
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pmtutrace.errors import PmtutraceError
-from pmtutrace.kernel import netlink, netns
+from pmtutrace.kernel import links, netlink, netns
 from pmtutrace.pmtu import exceptions
 from pmtutrace.pmtu.changes import NSEC, Dump
-from pmtutrace.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,8 +22,6 @@ if TYPE_CHECKING:
     from pmtutrace.pmtu.exceptions import PathMtu
 
 ATTEMPTS = 5
-SIOCGIFNAME = 0x8910  # linux/sockios.h
-IFREQ = struct.Struct("=16sI20x")  # struct ifreq: name, index
 INIT = "/proc/1/ns/net"
 # What cuts off exceptions, or may. Nexthops have notifications of their own from 5.3 on.
 GROUPS = (
@@ -91,7 +86,7 @@ class Reader:
             tuple(found),
             self._families,
             {f: seconds for f in self._families if (seconds := self._lifetime(f)) is not None},
-            {index: self._name(index) for index in {item.ifindex for item in found}},
+            {index: links.name(self._asked, index) for index in {item.ifindex for item in found}},
             self._rerouted(),
         )
 
@@ -145,15 +140,6 @@ class Reader:
             return None if descriptor is None else float(os.pread(descriptor, 32, 0))
         except (OSError, ValueError):
             return None
-
-    def _name(self, ifindex: int) -> str:
-        """Return the name of a device, empty where it has just gone."""
-        try:
-            answer = fcntl.ioctl(self._asked, SIOCGIFNAME, IFREQ.pack(b"", ifindex))
-        except OSError:
-            return ""
-        name: bytes = IFREQ.unpack(answer)[0]
-        return printable(os.fsdecode(name.partition(b"\0")[0]))
 
 
 def _lifetime_file(family: int) -> int | None:

@@ -96,7 +96,7 @@ def tunnel(link: Any, inum: int) -> Tunnel | None:  # noqa: ANN401 -- pyroute2 h
     data = info.get_attr("IFLA_INFO_DATA")
     pairs = data["attrs"] if isinstance(data, dict) else ()
     options = {pair[0].split("_", 2)[-1]: pair[1] for pair in pairs}
-    return kinds.read(
+    made = kinds.read(
         kind,
         options,
         netns=inum,
@@ -104,6 +104,8 @@ def tunnel(link: Any, inum: int) -> Tunnel | None:  # noqa: ANN401 -- pyroute2 h
         name=_name(link),
         mtu=link.get_attr("IFLA_MTU"),
     )
+    there = link.get_attr("IFLA_LINK_NETNSID")
+    return None if made is None else dataclasses.replace(made, elsewhere=there is not None)
 
 
 def _name(link: Any) -> str:  # noqa: ANN401

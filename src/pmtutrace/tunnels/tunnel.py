@@ -38,7 +38,8 @@ class Tunnel:
     ``df`` (``unset``, ``set``, ``inherit``) are None where the type has no such option.
     ``overhead`` is how many octets the outer IP length exceeds the inner one by; None where it
     cannot be told from the options. ``external`` means that each packet's route carries the
-    endpoints (collect_md).
+    endpoints (collect_md). The outer packets of one that is ``elsewhere`` leave from another
+    namespace.
     """
 
     netns: int
@@ -57,6 +58,7 @@ class Tunnel:
     overhead: int | None = None
     external: bool = False
     gone: bool = False
+    elsewhere: bool = False
 
     def fit(
         self, source: str, destination: str, proto: int, key: int | None, port: int | None
