@@ -18,6 +18,8 @@ from pmtutrace.cli import choice
 from pmtutrace.cli import pmtu as pmtu_verb
 from pmtutrace.cli import trace as trace_verb
 from pmtutrace.cli.verbs import VERBS, cli
+from pmtutrace.diagnosis import Finding, facts
+from pmtutrace.diagnosis.rules import rules
 from pmtutrace.events import (
     CHANGES,
     ENDS,
@@ -321,6 +323,59 @@ class TestProbe:
         assert f"cuts the range by up to {search.FLIGHT + 1}" in prose
         assert (search.TRIES, search.MOST_TRIES, flights.SHORTEST_WAIT_S) == (3, 12, 0.1)
         assert (datagram.BURST, verdict.NARROWEST) == (6, {4: 576, 6: 1280})
+
+
+class TestFindings:
+    PAGE = DOCS / "findings.md"
+
+    def test_fields(self):
+        finding = Finding("i", "info", "t", {}, None, None, {}, "c", (), ())
+        assert first_codes(
+            table(self.PAGE, "Findings: what is wrong, why, and what to do")
+        ) == list(finding.json())
+
+    def test_all_of_them(self):
+        wanted = {}
+        for rule in rules():
+            row = wanted.setdefault(rule.id, (rule.severity, [], rule.follows))
+            row[1].append(rule.subject)
+        rows = table(self.PAGE, "All of them")
+        assert first_codes(rows) == sorted(wanted)
+        for row, (severity, subjects, follows) in zip(rows, wanted.values(), strict=True):
+            assert row["severity"] == severity
+            assert row["subject"].split(", ") == subjects
+            assert CODE.findall(row["follows from"]) == list(follows)
+        titles = re.findall(r"^## `(\w+)`$", self.PAGE.read_text(), re.M)
+        assert sorted(titles) == sorted(wanted)
+
+    def test_subjects(self):
+        (row,) = (
+            row
+            for row in table(self.PAGE, "Findings: what is wrong, why, and what to do")
+            if row["field"] == "`subject`"
+        )
+        kinds = CODE.findall(row["meaning"].partition("(")[2].partition(")")[0])
+        assert kinds == list(facts.KINDS)
+
+    def test_units(self):
+        rows = table(self.PAGE, "Evidence")
+        assert {row["unit"]: tuple(CODE.findall(row["facts"])) for row in rows} == facts.UNITS
+        used = {fact for rule in rules() for case in rule.cases for fact in case.evidence}
+        assert {fact for names in facts.UNITS.values() for fact in names} <= used
+
+    @pytest.mark.parametrize("name", sorted({rule.id for rule in rules()}))
+    def test_evidence_and_near_miss(self, name):
+        prose = " ".join(section(self.PAGE, name))
+        evidence = prose.partition("Evidence")[2].partition(". ")[0]
+        wanted = {
+            fact
+            for rule in rules()
+            if rule.id == name
+            for case in rule.cases
+            for fact in case.evidence
+        }
+        assert set(CODE.findall(evidence.partition("Near miss")[0])) == wanted
+        assert "Near miss: " in prose
 
 
 class TestDoctor:

@@ -1,0 +1,157 @@
+"""All that is known when a diagnosis is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pmtutrace.diagnosis.timeline import Gap, Timeline
+    from pmtutrace.events import Counter, CounterKey
+    from pmtutrace.pmtu.surroundings import Surroundings
+    from pmtutrace.probing import Result
+    from pmtutrace.tunnels.tunnel import Tunnel
+
+KINDS = ("followed", "ignored", "never_told")
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How often something was seen, and when first and last, in nanoseconds since 1970."""
+
+    count: int
+    first: int
+    last: int
+
+    def more(self, count: int, ts: int) -> Tally:
+        """Return this with more of it."""
+        return Tally(self.count + count, min(self.first, ts), max(self.last, ts))
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Somebody whose packets to one destination were too big, and what became of the news.
+
+    ``kind`` is one of :data:`KINDS`. ``packets`` were dropped, of ``told`` of them the sender was
+    told; ``late`` is at how many moments, well after it was told, packets came that were longer
+    than ``mtu``, which is the least that it was told. ``ifindex`` is the device that dropped them.
+    """
+
+    netns: int
+    ifindex: int
+    family: int
+    saddr: str
+    daddr: str
+    kind: str
+    packets: int
+    told: int
+    late: int
+    mtu: int
+    longest: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Messages that were freed on this host by one function before they left."""
+
+    netns: int
+    family: int
+    site: str
+    hook: str | None
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """Messages that arrived: from whom, about packets from where to where, with what outcome.
+
+    ``daddr`` is the outermost destination that they quote, ``mtu`` the least that they report,
+    ``most`` the most; ``effective`` is what was in force after the last of them.
+    """
+
+    netns: int
+    family: int
+    router: str
+    saddr: str
+    daddr: str
+    outcome: str
+    mtu: int
+    most: int
+    effective: int | None
+    tally: Tally
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """What was learned of one nexthop on the way to a destination: the least, and the last."""
+
+    ifindex: int
+    dev: str
+    gateway: str | None
+    floor: int
+    mtu: int | None
+    locked: bool
+    via: frozenset[str]
+    expires: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """The way to one destination: its path MTU over time, and by nexthop."""
+
+    timeline: Timeline
+    legs: tuple[Leg, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is known. Everything that is not known is missing, and no rule takes it for false.
+
+    ``counters`` and ``fragments`` are exact, all else of events is as complete as these were.
+    ``names`` are of namespaces, by inode, as are ``surroundings``.
+    """
+
+    began: int
+    ended: int
+    paths: tuple[Path, ...] = ()
+    tunnels: tuple[Tunnel, ...] = ()
+    surroundings: Mapping[int, Surroundings] = field(default_factory=dict)
+    counters: Mapping[CounterKey, Counter] = field(default_factory=dict)
+    fragments: Mapping[CounterKey, Counter] = field(default_factory=dict)
+    senders: tuple[Sender, ...] = ()
+    lost: Mapping[Lost, Tally] = field(default_factory=dict)
+    arrived: tuple[Arrived, ...] = ()
+    probes: tuple[tuple[int, Result], ...] = ()
+    gaps: tuple[Gap, ...] = ()
+    names: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def timelines(self) -> tuple[Timeline, ...]:
+        """Return the path MTU of each destination over time."""
+        return tuple(path.timeline for path in self.paths)
+
+    def tunnel(self, netns: int, ifindex: int) -> Tunnel | None:
+        """Return the tunnel that is this device; None where it is none."""
+        fits = (t for t in self.tunnels if (t.netns, t.ifindex) == (netns, ifindex))
+        return next(fits, None)
+
+    def owner(self, key: CounterKey) -> Tunnel | None:
+        """Return the tunnel whose packets a counter counts; None where there is none.
+
+        It is that which made the outer header, else that of the outer addresses, else the device.
+        """
+        if key.maker and (made := self.tunnel(*key.maker)):
+            return made
+        if key.outer is None:
+            return self.tunnel(key.netns, key.ifindex)
+        outer = key.outer
+        for item in self.tunnels:
+            if item.netns == key.netns and item.fit(
+                outer.saddr, outer.daddr, outer.proto, None, item.port
+            ):
+                return item
+        return None
