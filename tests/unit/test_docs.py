@@ -15,6 +15,7 @@ from click.testing import CliRunner
 import recorded
 from pmtutrace import errors, jsonl, layout, probing
 from pmtutrace.cli import choice
+from pmtutrace.cli import export as export_verb
 from pmtutrace.cli import pmtu as pmtu_verb
 from pmtutrace.cli import trace as trace_verb
 from pmtutrace.cli.verbs import VERBS, cli
@@ -35,6 +36,7 @@ from pmtutrace.events import (
     TunnelChange,
     TunnelRef,
 )
+from pmtutrace.export.flat import counter_columns
 from pmtutrace.kernel import hooks, sites, sources
 from pmtutrace.kernel.loader import Attached
 from pmtutrace.lab import Expected, Topology, Traffic
@@ -286,6 +288,18 @@ class TestSession:
     def test_manifest(self):
         rows = {CODE.findall(r["name"])[0]: r["value"] for r in table(self.PAGE, "manifest")}
         assert rows == manifest.NAMES
+
+    def test_export(self):
+        formats = [next(iter(row.values())) for row in table(self.PAGE, "Export")]
+        assert formats == [f"`{kind}`" for kind in export_verb.FORMATS]
+        wanted = [cell.name for cell in counter_columns()]
+        assert first_codes(table(self.PAGE, "CSV")) == wanted
+
+    def test_fields_for_wireshark(self):
+        fields = re.findall(r'"(pmtutrace\.\w+)"', export_verb.DISSECTOR.read_text())
+        assert [next(iter(row.values())) for row in table(self.PAGE, "Wireshark")] == [
+            f"`{field}`" for field in fields
+        ]
 
     def test_version(self):
         assert f"Schema version {schema.VERSION}." in self.PAGE.read_text()

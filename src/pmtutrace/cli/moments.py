@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime
-import math
 import re
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 NSEC = 1_000_000_000
 UNITS = {
@@ -44,7 +46,7 @@ DATE = re.compile(
 )
 DAYS = {"yesterday": -1, "today": 0, "tomorrow": 1}
 SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-SIZE = re.compile(r"(\d+)([KMGT]?)(?:i?B)?", re.I)
+OCTETS = re.compile(r"(\d+)([KMGT]?)(?:i?B)?", re.I)
 LONGEST_S = 100 * 366 * 86400.0
 
 
@@ -62,7 +64,7 @@ def span(text: str) -> float | None:
 
 def size(text: str) -> int | None:
     """Read ``500K``, ``100M`` or ``2G`` as octets; None for what is none."""
-    found = SIZE.fullmatch(text)
+    found = OCTETS.fullmatch(text)
     return int(found[1]) * SIZES[found[2].upper()] if found else None
 
 
@@ -114,30 +116,19 @@ def _since_1970(text: str) -> int | None:
     return int(whole) * NSEC + int(fraction.ljust(9, "0"))
 
 
-class Moment(click.ParamType):  # type: ignore[type-arg]
-    """A time, as nanoseconds since 1970."""
+class Written(click.ParamType):  # type: ignore[type-arg]
+    """An option that people write in words.
 
-    name = "time"
+    Args:
+        read: returns what a text means, None for nothing.
+        what: it is to be.
+        example: of such texts.
+    """
 
-    def convert(
-        self,
-        value: Any,  # noqa: ANN401 -- as click has it
-        param: click.Parameter | None,
-        ctx: click.Context | None,
-    ) -> int:
-        """Return the time; fail where it is none."""
-        found = moment(value, time.time_ns())
-        if found is None:
-            self.fail(
-                f"{value!r} is no time; write 2026-11-22 18:17:16, yesterday or -1h", param, ctx
-            )
-        return found
-
-
-class Duration(click.ParamType):  # type: ignore[type-arg]
-    """How long, as seconds."""
-
-    name = "duration"
+    def __init__(self, read: Callable[[str], float | None], what: str, example: str) -> None:
+        self.name = what
+        self._read = read
+        self._example = example
 
     def convert(
         self,
@@ -145,45 +136,21 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
         param: click.Parameter | None,
         ctx: click.Context | None,
     ) -> float:
-        """Return the seconds; fail where it is no time."""
-        found = span(value)
-        if found is None or not math.isfinite(found):
-            self.fail(f"{value!r} is no duration; write 90s, 12h or 7d", param, ctx)
-        return found
-
-
-class Size(click.ParamType):  # type: ignore[type-arg]
-    """How much, as octets."""
-
-    name = "size"
-
-    def convert(
-        self,
-        value: Any,  # noqa: ANN401 -- as click has it
-        param: click.Parameter | None,
-        ctx: click.Context | None,
-    ) -> int:
-        """Return the octets; fail where it is no size."""
-        found = size(value)
+        """Return what it means; fail where that is nothing."""
+        found = self._read(value)
         if not found:
-            self.fail(f"{value!r} is no size; write 500K, 100M or 2G", param, ctx)
+            self.fail(f"{value!r} is no {self.name}; write {self._example}", param, ctx)
         return found
 
 
-class DurationOrSize(click.ParamType):  # type: ignore[type-arg]
-    """Either: seconds as a float, or octets as an integer. ``M`` is a size, ``m`` are minutes."""
+def duration_or_size(text: str) -> float | None:
+    """Read seconds as a float or octets as an integer: ``M`` is a size, ``m`` are minutes."""
+    return (size(text) if re.search(r"[KMGTB]", text) else None) or span(text)
 
-    name = "duration or size"
 
-    def convert(
-        self,
-        value: Any,  # noqa: ANN401 -- as click has it
-        param: click.Parameter | None,
-        ctx: click.Context | None,
-    ) -> float | int:
-        """Return what it is; fail where it is neither."""
-        octets = size(value) if re.search(r"[KMGTB]", value) else None
-        found = octets or span(value)
-        if not found:
-            self.fail(f"{value!r} is neither a duration nor a size; write 12h or 100M", param, ctx)
-        return found
+MOMENT = Written(
+    lambda text: moment(text, time.time_ns()), "time", "2026-11-22 18:17:16, yesterday or -1h"
+)
+DURATION = Written(span, "duration", "90s, 12h or 7d")
+SIZE = Written(size, "size", "500K, 100M or 2G")
+DURATION_OR_SIZE = Written(duration_or_size, "duration or size", "12h or 100M")

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pmtutrace.cli import choice
-from pmtutrace.cli.choice import filter_options
+from pmtutrace.cli.choice import F, filter_options
 from pmtutrace.cli.lines import Lines
-from pmtutrace.cli.moments import Moment
+from pmtutrace.cli.moments import MOMENT
 from pmtutrace.cli.signals import on_interrupt
 
 if TYPE_CHECKING:
@@ -24,11 +24,19 @@ LOOK_EVERY_S = 0.25
 session_argument = click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
 
 
+def time_options(command: F) -> F:
+    """Add the options that choose a time."""
+    since = click.option(
+        "-S", "--since", type=MOMENT, help="Only from then on, as journalctl(1) has it."
+    )
+    until = click.option("-U", "--until", type=MOMENT, help="Only before that.")
+    return since(until(command))
+
+
 @click.command(short_help="Show the events of a session.")
 @session_argument
 @filter_options
-@click.option("-S", "--since", type=Moment(), help="Only from then on, as journalctl(1) has it.")
-@click.option("-U", "--until", type=Moment(), help="Only before that.")
+@time_options
 @click.option("-c", "--count", type=click.IntRange(1), help="End after COUNT lines.")
 @click.option("-f", "--follow", is_flag=True, help="Go on while it is recorded.")
 @click.option("-j", "--json", "as_json", is_flag=True, help="JSON lines.")

@@ -15,7 +15,7 @@ import click
 
 from pmtutrace.cli import choice
 from pmtutrace.cli.choice import filter_options, tracer_options
-from pmtutrace.cli.moments import Duration, DurationOrSize, Size
+from pmtutrace.cli.moments import DURATION, DURATION_OR_SIZE, SIZE
 from pmtutrace.cli.seconds import Seconds
 from pmtutrace.cli.signals import on_signal
 from pmtutrace.printable import printable
@@ -53,12 +53,12 @@ KEPT = (
 @click.option("-d", "--duration", type=Seconds(), help="End after DURATION seconds.")
 @click.option(
     "--rotate",
-    type=DurationOrSize(),
+    type=DURATION_OR_SIZE,
     multiple=True,
     help="Begin a new file after this time (12h) or size (100M).",
 )
-@click.option("--keep", type=Duration(), help="Delete sessions that are older than this (7d).")
-@click.option("--max-size", type=Size(), help="Delete the oldest when all together are larger.")
+@click.option("--keep", type=DURATION, help="Delete sessions that are older than this (7d).")
+@click.option("--max-size", type=SIZE, help="Delete the oldest when all together are larger.")
 @click.option(
     "-s",
     "--snaplen",

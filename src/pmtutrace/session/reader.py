@@ -12,6 +12,7 @@ from pmtutrace.events import Counter
 from pmtutrace.session import schema
 from pmtutrace.session.decode import DamagedError, Decoder
 from pmtutrace.session.file import File
+from pmtutrace.session.writer import Delta
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from pmtutrace.events import Event
 
+COUNTS = frozenset({schema.DELTAS.name, schema.TABLE_OF[schema.Counted].name})
 MOST_NAMES = 256  # of the manifest
 
 
@@ -156,14 +158,17 @@ class Reader:
         ).fetchone()
         return row[0] if row and isinstance(row[0], bytes) else b""
 
-    def seconds(self, since: int | None = None, until: int | None = None) -> Span | None:
-        """Return the seconds within a time: those that end after ``since`` and begin before."""
-        first, last = None, 0
+    def _within(self, since: int | None, until: int | None) -> Iterator[tuple[int, int, int]]:
+        """Yield number, beginning and end of the seconds that lie within a time at least partly."""
         for number, began, ended in self.file.integers(schema.SECONDS, "since", "ts"):
-            if (since is None or ended > since) and (until is None or (began or ended) < until):
-                first = number if first is None else first
-                last = number
-        return None if first is None else Span(first, last)
+            began = began or ended
+            if (since is None or ended > since) and (until is None or began < until):
+                yield number, began, ended
+
+    def seconds(self, since: int | None = None, until: int | None = None) -> Span | None:
+        """Return the seconds that lie within a time at least partly; None where none does."""
+        numbers = [number for number, _, _ in self._within(since, until)]
+        return Span(numbers[0], numbers[-1]) if numbers else None
 
     def time(self) -> tuple[int, int]:
         """Return when recording began, and when it was last heard of, nanoseconds since 1970."""
@@ -173,27 +178,51 @@ class Reader:
             ended = ts
         return (began, max(began, ended)) if isinstance(began, int) else (0, 0)
 
+    def deltas(
+        self, since: int | None = None, until: int | None = None
+    ) -> Iterator[tuple[int, int, Delta]]:
+        """Yield by how much counters moved, with the beginning and the end of that second."""
+        if not self.file.tables.keys() >= COUNTS:
+            return
+        for number, began, ended in self._within(since, until):
+            with self.file.telling():
+                rows = self.file.sql.execute(
+                    "SELECT counted, packets, bytes, max_length, mtu, last FROM deltas "
+                    "WHERE second = ?",
+                    (number,),
+                ).fetchall()
+            for counted, *moved in rows:
+                found = self._counted(counted, moved)
+                if found is not None:
+                    yield began, ended, Delta(found, *moved)
+
+    def _counted(self, number: Any, cells: list[Any]) -> schema.Counted | None:  # noqa: ANN401
+        """Return what a row of integers counts; None where it is damaged."""
+        try:
+            if not all(type(cell) is int for cell in (number, *cells)):
+                raise DamagedError("no integers")
+            found: schema.Counted = self._decoder.value(schema.Counted, number)
+        except (DamagedError, OverflowError):
+            self.file.damaged += 1
+            return None
+        except sqlite3.Error as error:
+            raise self.file.error(error) from error
+        return found
+
     def counters(self, seconds: Span) -> Iterator[tuple[schema.Counted, Counter]]:
         """Yield what was counted in some seconds, exact; something may come more than once.
 
         ``first`` and ``last`` of a counter are when it was last touched in its first and in its
         last second.
         """
-        needed = {schema.DELTAS.name, schema.TABLE_OF[schema.Counted].name}
-        if not needed <= self.file.tables.keys():
+        if not self.file.tables.keys() >= COUNTS:
             return
         with self.file.telling():
             rows = self._sums(seconds)
         for number, *sums in rows:
-            try:
-                counted = self._decoder.value(schema.Counted, number)
-                counter = Counter(*map(int, sums))
-            except (DamagedError, TypeError, ValueError, OverflowError):
-                self.file.damaged += 1
-            except sqlite3.Error as error:
-                raise self.file.error(error) from error
-            else:
-                yield counted, counter
+            counted = self._counted(number, sums)
+            if counted is not None:
+                yield counted, Counter(*sums)
 
     def _sums(self, seconds: Span) -> list[tuple[Any, ...]]:
         """Return number, packets, octets, greatest length, last MTU, first and last time."""

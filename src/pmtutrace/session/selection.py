@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from pmtutrace.events import Counter, CounterKey, Event
     from pmtutrace.session.reader import Reader
+    from pmtutrace.session.writer import Delta
 
 NSEC = 1_000_000_000
 NOT_DROPPED = "none"  # the verdict of what left as fragments
@@ -25,6 +26,10 @@ class Names:
     def __init__(self, reader: Reader) -> None:
         self._spaces = sorted(reader.states(schema.Space), key=lambda space: space.ts)
         self._now: dict[int, str] = {}
+        self.rewind()
+
+    def rewind(self) -> None:
+        """Begin anew, so that earlier times can be asked for."""
         self._at = 0
         for space in reversed(self._spaces):  # the first name holds from the start
             self._now[space.netns] = space.name
@@ -96,6 +101,12 @@ class Selection:
         except ValueError:
             self._reader.file.damaged += 1
             return False
+
+    def deltas(self) -> Iterator[tuple[int, int, Delta]]:
+        """Yield by how much counters moved, with the beginning and the end of that second."""
+        for since, until, delta in self._reader.deltas(self._since, self._until):
+            if delta.counted.key.site == OVERFLOW or self._counts(delta.counted):
+                yield since, until, delta
 
     def summary(self, streamed: int) -> dict[str, Any]:
         """Return the closing line as ``trace`` would have given it.

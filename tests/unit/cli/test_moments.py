@@ -116,5 +116,5 @@ def test_sizes(text, wanted):
 
 @pytest.mark.parametrize(("text", "wanted"), [("12h", 43200.0), ("100M", 104857600), ("5m", 300.0)])
 def test_a_size_has_a_capital_and_a_duration_none(text, wanted):
-    found = moments.DurationOrSize().convert(text, None, None)
+    found = moments.DURATION_OR_SIZE.convert(text, None, None)
     assert (found, type(found)) == (wanted, type(wanted))
