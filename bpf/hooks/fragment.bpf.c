@@ -69,50 +69,60 @@ static __always_inline void fragmenting(struct sk_buff *skb, bool ipv6)
 }
 
 /* Whoever calls ip_do_fragment() has looked at DF. */
-static __always_inline void fragmenting4(struct sk_buff *skb)
+static __always_inline bool splits4(struct sk_buff *skb)
 {
 	struct inet_skb_parm *cb = (struct inet_skb_parm *)&skb->cb;
 
-	if (!(READ(cb, flags) & IPSKB_FORWARDED))
-		fragmenting(skb, false);
+	return !(READ(cb, flags) & IPSKB_FORWARDED);
 }
 
 /* ip6_fragment() itself refuses what it may not split. */
-static __always_inline void fragmenting6(struct sk_buff *skb)
+static __always_inline bool splits6(struct sk_buff *skb)
 {
 	struct inet6_skb_parm *cb = (struct inet6_skb_parm *)&skb->cb;
 	struct dst_entry *dst =
 		(struct dst_entry *)(READ(skb, _skb_refdst) & ~1UL);
 
 	if (READ(cb, flags) & IP6SKB_FORWARDED || !dst)
-		return;
-	if (READ_BITS(skb, sk_buff, ignore_df) ||
-	    READ(skb, len) <= mtu_ipv6(dst, false))
-		fragmenting(skb, true);
+		return false;
+	return READ_BITS(skb, sk_buff, ignore_df) ||
+	       READ(skb, len) <= mtu_ipv6(dst, false);
 }
 
 /* Both are (net, sk, skb, output). */
 int fragment4_fentry(struct bpf_raw_tracepoint_args *ctx)
 {
-	fragmenting4((struct sk_buff *)ctx->args[2]);
+	struct sk_buff *skb = (struct sk_buff *)ctx->args[2];
+
+	if (splits4(skb))
+		fragmenting(skb, false);
 	return 0;
 }
 
 int fragment6_fentry(struct bpf_raw_tracepoint_args *ctx)
 {
-	fragmenting6((struct sk_buff *)ctx->args[2]);
+	struct sk_buff *skb = (struct sk_buff *)ctx->args[2];
+
+	if (splits6(skb))
+		fragmenting(skb, true);
 	return 0;
 }
 
 int fragment4_kprobe(struct pt_regs *ctx)
 {
-	fragmenting4((struct sk_buff *)PT_REGS_PARM3(ctx));
+	struct sk_buff *skb = (struct sk_buff *)PT_REGS_PARM3(ctx);
+
+	if (splits4(skb))
+		fragmenting(skb, false);
 	return 0;
 }
 
 int fragment6_kprobe(struct pt_regs *ctx)
 {
-	fragmenting6((struct sk_buff *)PT_REGS_PARM3(ctx));
+	struct sk_buff *skb = (struct sk_buff *)PT_REGS_PARM3(ctx);
+
+	if (splits6(skb))
+		fragmenting(skb, true);
 	return 0;
 }
 
@@ -122,15 +132,22 @@ int consume_skb(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct sk_buff *skb = (struct sk_buff *)ctx->args[TP_consume_skb__skb];
 	__u64 location = ctx->args[TP_consume_skb__location];
+	bool ipv6 = false, splits = false;
 	int zero = 0;
 	struct config *cfg = settings.lookup(&zero);
 
 	if (!cfg)
 		return 0;
-	if (location - cfg->fragment4 < cfg->fragment4_size)
-		fragmenting4(skb);
-	else if (location - cfg->fragment6 < cfg->fragment6_size)
-		fragmenting6(skb);
+	if (location - cfg->fragment4 < cfg->fragment4_size) {
+		splits = splits4(skb);
+	} else if (location - cfg->fragment6 < cfg->fragment6_size) {
+		splits = splits6(skb);
+		ipv6 = true;
+	}
+	/* What follows is verified once, for both. */
+	asm volatile("" : "+r"(ipv6));
+	if (splits)
+		fragmenting(skb, ipv6);
 	return 0;
 }
 #endif

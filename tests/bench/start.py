@@ -1,14 +1,12 @@
 """From start to ready, and the memory that tracing takes: median of ten, cold and warm.
 
 Cold means an empty cache: types from BTF, compiled by BCC, symbols looked up. Ready is when the
-file of --ready-file is there; memory is VmRSS one second later.
+FIFO of --ready-file says so; memory is VmRSS one second later.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import statistics
 import subprocess
 import sys
@@ -16,6 +14,10 @@ import tempfile
 import time
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).parents[1] / "live"))
+from traced import Trace
+
+SETTLES_AFTER_S = 1
 RUNS = 10
 WANTED_S = {"cold": 0.8, "warm": 0.2}
 WANTED_KB = 35 * 1024
@@ -24,21 +26,15 @@ COMMAND = Path(sys.executable).with_name("pmtutrace")
 
 def once(folder: Path) -> tuple[float, int]:
     """Return seconds to ready and resident kilobytes."""
-    ready = folder / "ready"
-    ready.unlink(missing_ok=True)
-    environment = {**os.environ, "PMTUTRACE_CACHE": str(folder / "cache")}
+    environment = {"PMTUTRACE_CACHE": str(folder / "cache")}
     began = time.monotonic()
-    with subprocess.Popen(
-        [COMMAND, "trace", "-j", "--ready-file", ready], env=environment, stdout=subprocess.DEVNULL
-    ) as tracer:
-        while not ready.exists():
-            if tracer.poll() is not None:
-                raise SystemExit(f"the tracer ended with {tracer.returncode}")
-            time.sleep(0.001)
+    with Trace(environment=environment, command=[COMMAND]) as tracer:
         took = time.monotonic() - began
-        time.sleep(1)
-        status = Path(f"/proc/{tracer.pid}/status").read_text()
-        tracer.send_signal(signal.SIGINT)
+        try:
+            raise SystemExit(f"the tracer ended with {tracer.child.wait(SETTLES_AFTER_S)}")
+        except subprocess.TimeoutExpired:
+            status = Path(f"/proc/{tracer.child.pid}/status").read_text()
+        tracer.end()
     line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
     return took, int(line.split()[1])
 

@@ -22,7 +22,9 @@ class Trace:
     FIFO, so that nobody need look again and again. ``before`` are words in front of the command.
     """
 
-    def __init__(self, *words, text=False, environment=None, before=(), verb="trace"):
+    def __init__(
+        self, *words, text=False, environment=None, before=(), command=COMMAND, verb="trace"
+    ):
         self._folder = tempfile.TemporaryDirectory()
         folder = Path(self._folder.name)
         ready = folder / "ready"
@@ -33,7 +35,7 @@ class Trace:
         pipe = os.open(ready, os.O_RDONLY | os.O_NONBLOCK)
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self.child = subprocess.Popen(
-                [*before, *COMMAND, verb, *options],
+                [*before, *command, verb, *options],
                 stdout=out,
                 stderr=err,
                 env={**os.environ, **(environment or {})},
