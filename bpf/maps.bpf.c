@@ -100,14 +100,14 @@ enum remark {
 };
 BPF_HASH(remarks, __u64, __u64, 4096);
 /* The last packet of this CPU that got an outer header, the device that made
- * it, and how deep the stack was. The addresses are those of an IPv4 header,
- * zero where not known. */
+ * it, how deep the stack was, and the header's addresses, each folded into one
+ * number; zero where IPsec has yet to make it. */
 struct made {
 	__u64 skb;
 	struct net_device *dev;
 	__u64 stack;
-	__u32 be_saddr;
-	__u32 be_daddr;
+	__u32 saddr;
+	__u32 daddr;
 };
 BPF_PERCPU_ARRAY(last_made, struct made, 1);
 /* What Open vSwitch is sending on this CPU, and by which device. */

@@ -6,8 +6,7 @@
 /* A device transmits with bottom halves off, and the outer packet is fragmented,
  * or refused, before that call returns: on the same CPU, deeper in its stack. */
 static __always_inline void note_maker(__u64 skb, struct net_device *dev,
-				       __u64 stack, __u32 be_saddr,
-				       __u32 be_daddr)
+				       __u64 stack, __u32 saddr, __u32 daddr)
 {
 	int zero = 0;
 	struct made *made = last_made.lookup(&zero);
@@ -17,8 +16,19 @@ static __always_inline void note_maker(__u64 skb, struct net_device *dev,
 	made->skb = skb;
 	made->dev = dev;
 	made->stack = stack;
-	made->be_saddr = be_saddr;
-	made->be_daddr = be_daddr;
+	made->saddr = saddr;
+	made->daddr = daddr;
+}
+
+/* An address as one number, which is not zero; IPv4 ones as they are mapped. */
+static __always_inline __u32 folded(const __u32 *octets)
+{
+	return (octets[0] ^ octets[1] ^ octets[2] ^ octets[3]) | 1;
+}
+
+static __always_inline __u32 folded4(__u32 be_address)
+{
+	return (be32(0x0000ffff) ^ be_address) | 1;
 }
 
 static __always_inline bool was_forwarded(struct sk_buff *skb, bool ipv6)
@@ -42,15 +52,23 @@ static __always_inline bool carries(__u8 proto)
 	       proto == PROTO_AH || proto == PROTO_L2TP;
 }
 
+static __always_inline bool is_by_ipsec(const struct flow_key *key, __u8 proto)
+{
+	return proto == PROTO_ESP || proto == PROTO_AH ||
+	       (proto == PROTO_UDP && (key->be_sport == be16(PORT_ESP) ||
+				       key->be_dport == be16(PORT_ESP)));
+}
+
 #define STACK_SIZE 16384
 
 /*
  * The device that made the outermost header of this packet, whose flow is in
  * key; 0 if that is not certain. It is the last one that was made on this CPU,
  * by a function that has not returned: what other packets die of is less deep,
- * or on another stack. And it is the same packet, or a segment of it: segments
- * have addresses of their own, but stay marked as encapsulated. It is none in
- * transit, and none between other endpoints.
+ * or on another stack. It is the same packet, or a segment of it: segments have
+ * addresses of their own, but stay marked as encapsulated. Addresses of packets
+ * are used again, so those of its header count: the same endpoints, or, where
+ * they were not known yet, what IPsec makes. It is none in transit.
  */
 static __always_inline struct net_device *
 maker_of(struct sk_buff *skb, const struct flow_key *key, bool ipv6,
@@ -67,8 +85,9 @@ maker_of(struct sk_buff *skb, const struct flow_key *key, bool ipv6,
 		return 0;
 	if (made->skb != (__u64)skb && !READ_BITS(skb, sk_buff, encapsulation))
 		return 0;
-	if (made->be_daddr && (ipv6 || made->be_daddr != *(__u32 *)(daddr + 12) ||
-			       made->be_saddr != *(__u32 *)(saddr + 12)))
+	if (made->daddr ? made->daddr != folded((const __u32 *)daddr) ||
+				  made->saddr != folded((const __u32 *)saddr) :
+			  !is_by_ipsec(key, proto))
 		return 0;
 	return made->dev;
 }
@@ -79,8 +98,8 @@ int tunnel4_fentry(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct sk_buff *skb = (struct sk_buff *)ctx->args[2];
 
-	note_maker((__u64)skb, LOAD(skb, dev), (__u64)ctx, ctx->args[3],
-		   ctx->args[4]);
+	note_maker((__u64)skb, LOAD(skb, dev), (__u64)ctx,
+		   folded4(ctx->args[3]), folded4(ctx->args[4]));
 	return 0;
 }
 
@@ -89,19 +108,29 @@ int tunnel4_kprobe(struct pt_regs *ctx)
 	struct sk_buff *skb = (struct sk_buff *)PT_REGS_PARM3(ctx);
 
 	note_maker((__u64)skb, READ(skb, dev), PT_REGS_SP(ctx),
-		   PT_REGS_PARM4(ctx), PT_REGS_PARM5(ctx));
+		   folded4(PT_REGS_PARM4(ctx)), folded4(PT_REGS_PARM5(ctx)));
 	return 0;
 }
 
 /* ip6_local_out(net, sk, skb): the IPv6 header is there. What fits everywhere is
  * never refused, and a packet of a socket has no device yet. */
+static __always_inline void made6(struct sk_buff *skb, struct net_device *dev,
+				  __u64 stack)
+{
+	__u32 ends[8] = {};
+
+	load_kernel(ends, sizeof(ends),
+		    READ(skb, head) + READ(skb, network_header) + 8);
+	note_maker((__u64)skb, dev, stack, folded(ends), folded(ends + 4));
+}
+
 int tunnel6_fentry(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct sk_buff *skb = (struct sk_buff *)ctx->args[2];
 	struct net_device *dev = LOAD(skb, dev);
 
 	if (dev && LOAD(skb, len) > IPV6_MIN_MTU)
-		note_maker((__u64)skb, dev, (__u64)ctx, 0, 0);
+		made6(skb, dev, (__u64)ctx);
 	return 0;
 }
 
@@ -111,7 +140,7 @@ int tunnel6_kprobe(struct pt_regs *ctx)
 	struct net_device *dev = READ(skb, dev);
 
 	if (dev && READ(skb, len) > IPV6_MIN_MTU)
-		note_maker((__u64)skb, dev, PT_REGS_SP(ctx), 0, 0);
+		made6(skb, dev, PT_REGS_SP(ctx));
 	return 0;
 }
 

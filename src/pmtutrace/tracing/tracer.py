@@ -194,8 +194,9 @@ class Tracer:
         return self._moves.of(self._items(), self._overflow())
 
     def _counted(self) -> dict[CounterKey, Counter]:
+        items = self._items()
         decoder, ticks = self._namer.decoder, self._namer.ticks
-        out = decoder.counters(self._items(), ticks)
+        out = decoder.counters(items, ticks)
         for index, value in enumerate(self._overflow()):
             decode.add(out, decoder.overflow_key(index), decoder.sums(value), ticks)
         return out
