@@ -60,6 +60,12 @@ def test_ways():
     assert first.limit({leg.ifindex for leg in first.legs}) is None
 
 
+def test_what_is_in_force_on_each_nexthop():
+    """A route's own MTU is in force on all; of two by one device, the kernel would choose."""
+    found = inside(lambda: [way("10.9.0.1"), way("10.9.0.2"), way("fd09::1")])
+    assert [[leg.now for leg in one.legs] for one in found] == [[1300, 1300], [None, None], [None]]
+
+
 def test_a_way_by_source_and_device():
     found = inside(lambda: [way("10.9.0.1", *rest) for rest in (("10.0.1.1",), ("10.0.1.77",))])
     assert (found[0].saddr, len(found[0].legs)) == ("10.0.1.1", 2)

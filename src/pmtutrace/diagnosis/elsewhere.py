@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from pmtutrace.diagnosis.case import Arrived, Case, Path, Sender
     from pmtutrace.events import Counter, CounterKey
+    from pmtutrace.pmtu.ways import Leg
 
     Items = list[tuple[CounterKey, Counter]]
 
@@ -108,24 +109,25 @@ def _rhythm(path: Path) -> dict[str, Value]:
 
 
 def _legs(case: Case, path: Path) -> dict[str, Value]:
-    """Return how many nexthops the route has, and of how many something was learned."""
+    """Return how many nexthops the route has, and on how many of them the path MTU is in force."""
     line = path.timeline
     around = case.surroundings.get(line.netns)
     way = around.ways.get(Question(line.daddr)) if around else None
-    hops = {(leg.ifindex, leg.gateway) for leg in way.legs} if way else set()
-    there = {(leg.ifindex, leg.gateway) for leg in path.legs if leg.mtu is not None}
-    known = [leg for leg in path.legs if (leg.ifindex, leg.gateway) in hops & there]
+    known = [leg for leg in way.legs if leg.now is not None] if way else []
+    if way is None or len(known) < len(way.legs):
+        return dict.fromkeys(("nexthops", "learned", "leg", "others"))
+    routed = [min(leg.mtu, way.mtu or leg.mtu) for leg in known]
+    low = [leg for leg, mtu in zip(known, routed, strict=True) if leg.now and leg.now < mtu]
     return {
-        "nexthops": len(hops) or None,
-        "learned": len(hops & there) if hops else None,
-        "leg": " ".join(filter(None, (known[0].dev, known[0].gateway))) if known else None,
-        "others": ", ".join(
-            f"{leg.dev} {leg.gateway or ''}".strip()
-            for leg in (way.legs if way else ())
-            if (leg.ifindex, leg.gateway) not in there
-        )
-        or None,
+        "nexthops": len(known),
+        "learned": len(low),
+        "leg": _hop(low[0]) if low else None,
+        "others": ", ".join(_hop(leg) for leg in known if leg not in low) or None,
     }
+
+
+def _hop(leg: Leg) -> str:
+    return f"{leg.dev} {leg.gateway or ''}".strip()
 
 
 def _news(case: Case, netns: int, daddr: str) -> dict[str, Value]:

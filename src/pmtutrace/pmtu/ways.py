@@ -10,7 +10,7 @@ import errno
 import os
 import socket
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pmtutrace.kernel import links, netlink
@@ -29,12 +29,17 @@ LONGEST = 65535  # octets of an IP packet, whatever the MTU of lo
 
 @dataclass(frozen=True, slots=True)
 class Leg:
-    """One nexthop: the device, its MTU in octets, and the gateway, None on the link itself."""
+    """One nexthop: the device, its MTU in octets, and the gateway, None on the link itself.
+
+    ``now`` is the MTU in force on that way, with what was learned of it; None where there is but
+    one way, or where several leave by the same device, of which the kernel would choose.
+    """
 
     dev: str
     ifindex: int
     gateway: str | None
     mtu: int
+    now: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +75,45 @@ def way(daddr: str, saddr: str | None = None, oif: int | None = None) -> Way | N
         saddr: the source that packets have; None where routing chooses it.
         oif: the device that they must leave by; None where routing chooses it.
     """
+    question = daddr, saddr, oif
     with netlink.opened() as asked:
-        asked.send(_request(daddr, saddr, oif))
-        for kind, _, _, payload in netlink.messages(asked.recv(netlink.RECEIVED_AT_MOST)):
-            if kind == RTM_NEWROUTE:
-                return _read(payload, asked, (daddr, saddr, oif))
-    return None  # refused: no route, an address that is not ours, a device that is gone
+        payload = _asked(asked, question, RTM_F_FIB_MATCH)
+        if payload is None:
+            return None  # refused: no route, an address that is not ours, a device that is gone
+        found = _read(payload, asked, question)
+        if found and oif is None and len({leg.ifindex for leg in found.legs}) > 1:
+            legs = tuple(replace(leg, now=_now(asked, found, leg)) for leg in found.legs)
+            found = replace(found, legs=legs)
+        return found
 
 
-def _request(daddr: str, saddr: str | None, oif: int | None) -> bytes:
+def _asked(
+    asked: socket.socket, question: tuple[str, str | None, int | None], flags: int
+) -> bytes | None:
+    """Return the body of the route that the kernel answers with; None where it refuses."""
+    asked.send(_request(*question, flags))
+    for kind, _, _, payload in netlink.messages(asked.recv(netlink.RECEIVED_AT_MOST)):
+        if kind == RTM_NEWROUTE:
+            return payload
+    return None
+
+
+def _now(asked: socket.socket, found: Way, leg: Leg) -> int | None:
+    """Return the MTU in force by way of one nexthop.
+
+    A dump of exceptions does not tell: it leaves out those that no packet has met yet.
+    """
+    if sum(other.ifindex == leg.ifindex for other in found.legs) > 1:
+        return None
+    payload = _asked(asked, (found.daddr, found.saddr, leg.ifindex), 0)
+    if payload is None:
+        return None
+    told = netlink.attributes(payload[ROUTE.size :])
+    metrics = netlink.attributes(told.get(METRICS, b""))
+    return exceptions.number(metrics.get(MTU)) or leg.mtu
+
+
+def _request(daddr: str, saddr: str | None, oif: int | None, flags: int) -> bytes:
     family = FAMILIES[6 if ":" in daddr else 4]
     bits = 128 if family == socket.AF_INET6 else 32
     attributes = [(exceptions.DST, socket.inet_pton(family, daddr))]
@@ -86,7 +121,7 @@ def _request(daddr: str, saddr: str | None, oif: int | None) -> bytes:
         attributes.append((exceptions.SRC, socket.inet_pton(family, saddr)))
     if oif:
         attributes.append((exceptions.OIF, NUMBER.pack(oif)))
-    body = ROUTE.pack(family, bits, bits if saddr else 0, 0, 0, 0, 0, 0, RTM_F_FIB_MATCH)
+    body = ROUTE.pack(family, bits, bits if saddr else 0, 0, 0, 0, 0, 0, flags)
     for kind, value in attributes:
         body += netlink.ATTRIBUTE.pack(netlink.ATTRIBUTE.size + len(value), kind) + value
     length = netlink.HEADER.size + len(body)

@@ -368,22 +368,29 @@ def a_limit_that_nothing_met():
     return world
 
 
-SECOND_LEG = Leg("eth1", 3, "192.0.2.253", 1500)
+def two_ways(*now):
+    """Return a world in which the far end can be reached by two nexthops, with these MTUs."""
+    legs = (OWN, Leg("eth1", 3, "192.0.2.253", 1500))
+    made = [dataclasses.replace(leg, now=mtu) for leg, mtu in zip(legs, now, strict=True)]
+    world = World(legs=made)
+    world.change(10, 1400, via="icmp")
+    return world
 
 
 @found("multipath_one_leg")
 def one_of_two():
-    world = World(legs=(OWN, SECOND_LEG))
-    world.change(10, 1400, via="icmp")
-    return world
+    return two_ways(1400, 1500)
 
 
 @near("multipath_one_leg")
 def both_of_two():
-    world = World(legs=(OWN, SECOND_LEG))
-    world.change(10, 1400, via="icmp")
-    world.change(10, 1400, leg=SECOND_LEG, via="icmp")
-    return world
+    """A dump shows but one of them: no packet has met the other one yet."""
+    return two_ways(1400, 1400)
+
+
+@near("multipath_one_leg")
+def two_by_the_same_device():
+    return two_ways(None, None)
 
 
 @near("multipath_one_leg")
