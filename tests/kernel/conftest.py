@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from diagnosed import Diagnosed
 from pmtutrace.lab.run import Result
 from pmtutrace.tracing import Tracer
 
@@ -60,3 +61,8 @@ def kernel():
 def tracer():
     with Tracer() as attached:
         yield attached
+
+
+@pytest.fixture(scope="session")
+def diagnosed(tracer):
+    return Diagnosed(tracer)

@@ -13,6 +13,7 @@ import zlib
 
 import pytest
 
+from diagnosed import wrong
 from pmtutrace.lab import run
 from pmtutrace.lab.scenarios import ALL, BY_NAME
 from pmtutrace.vm.kernels import NAMES
@@ -32,9 +33,11 @@ def chosen():
 
 
 @pytest.mark.parametrize("scenario", chosen(), ids=lambda scenario: scenario.name)
-def test_scenario(scenario, tracer, kernel):
-    kernel.hold(run.run(scenario, tracer))
+def test_scenario(scenario, tracer, kernel, diagnosed):
+    """Hold a scenario to the kernel's counters; where all is well, nothing must be found."""
+    kernel.hold(run.run(scenario, tracer, diagnosed.beside))
     assert not kernel.may_skip(scenario.name), "features.toml allows a skip that is not needed"
+    assert wrong(scenario, diagnosed.ids) == ([], []), diagnosed.findings
 
 
 def test_every_hook_is_attached_as_it_must_be(tracer, kernel):

@@ -134,24 +134,15 @@ class Case:
         """Return the path MTU of each destination over time."""
         return tuple(path.timeline for path in self.paths)
 
-    def tunnel(self, netns: int, ifindex: int) -> Tunnel | None:
-        """Return the tunnel that is this device; None where it is none."""
-        fits = (t for t in self.tunnels if (t.netns, t.ifindex) == (netns, ifindex))
-        return next(fits, None)
-
-    def owner(self, key: CounterKey) -> Tunnel | None:
-        """Return the tunnel whose packets a counter counts; None where there is none.
-
-        It is that which made the outer header, else that of the outer addresses, else the device.
-        """
-        if key.maker and (made := self.tunnel(*key.maker)):
-            return made
-        if key.outer is None:
-            return self.tunnel(key.netns, key.ifindex)
-        outer = key.outer
-        for item in self.tunnels:
-            if item.netns == key.netns and item.fit(
-                outer.saddr, outer.daddr, outer.proto, None, item.port
-            ):
-                return item
-        return None
+    @property
+    def tunnel_timelines(self) -> tuple[tuple[Tunnel, Timeline], ...]:
+        """Return the tunnels to whose far ends a path MTU was learned, and what fitted inside."""
+        by_place = {
+            (path.timeline.netns, path.timeline.daddr): path.timeline for path in self.paths
+        }
+        return tuple(
+            (tunnel, line.inside(tunnel.overhead, tunnel.mtu))
+            for tunnel in self.tunnels
+            if tunnel.overhead is not None and tunnel.remote and not tunnel.elsewhere
+            if (line := by_place.get((tunnel.netns, tunnel.remote)))
+        )

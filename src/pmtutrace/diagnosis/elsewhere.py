@@ -14,10 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pmtutrace.diagnosis.case import Arrived, Case, Path, Sender
-    from pmtutrace.events import Counter, CounterKey
+    from pmtutrace.diagnosis.owners import Index, Items
+    from pmtutrace.events import CounterKey
     from pmtutrace.pmtu.ways import Leg
-
-    Items = list[tuple[CounterKey, Counter]]
 
 NSEC = 1_000_000_000
 NETFILTER = ("NETFILTER_DROP", "nft_do_chain", "ipt_do_table", "nf_hook_slow")
@@ -30,30 +29,32 @@ HEEDED = frozenset(("applied", "clamped"))
 REFUSED_NEWS = frozenset(("locked", "not_lower"))
 
 
-def subjects(case: Case) -> Iterator[Subject]:
+def subjects(index: Index) -> Iterator[Subject]:
     """Yield all that are no tunnels."""
+    case = index.case
     for path in case.paths:
-        yield _destination(case, path)
+        yield _destination(index, path)
     for netns, daddr in _only_probed(case):
         links = frozenset({path_link(netns, daddr)})
         yield Subject("destination", netns, daddr, _probed(case, netns, daddr), links)
     for sender in case.senders:
-        yield _sender(case, sender)
-    yield from _sites(case)
+        yield _sender(index, sender)
+    yield from _sites(index)
     for netns in sorted(_namespaces(case)):
-        yield _namespace(case, netns)
+        yield _namespace(index, netns)
 
 
-def _destination(case: Case, path: Path) -> Subject:
-    line = path.timeline
+def _destination(index: Index, path: Path) -> Subject:
+    case, line = index.case, path.timeline
     netns, daddr = line.netns, line.daddr
-    owners = [t for t in case.tunnels if t.netns == netns and t.remote == daddr]
-    through = [t for leg in path.legs if (t := case.tunnel(netns, leg.ifindex))]
+    owners = index.ending(netns, daddr)
+    through = [t for leg in path.legs if (t := index.tunnel(netns, leg.ifindex))]
     episodes = line.episodes
     collapses = [episode for episode in episodes if episode.collapse]
     found: dict[str, Value] = {
         "daddr": daddr,
         "family": line.family,
+        "version": facts.version(daddr),
         "base": line.base,
         "floor": line.floor,
         "now": line.now.mtu if line.now else None,
@@ -65,10 +66,10 @@ def _destination(case: Case, path: Path) -> Subject:
         "expires": next((leg.expires for leg in path.legs if leg.mtu is not None), None),
         "far_end_of": ", ".join(shown(t.name) or "" for t in owners) or None,
         "through": shown(through[0].name) if through else None,
-        "by_tunnel": _by_tunnel(case, path),
+        "by_tunnel": _by_tunnel(index, path),
         "dev": path.legs[0].dev if path.legs else None,
     }
-    found |= _rhythm(path) | _legs(case, path) | _news(case, netns, daddr)
+    found |= _rhythm(path) | _legs(case, path) | _news(index, netns, daddr)
     found |= _probed(case, netns, daddr)
     around = case.surroundings.get(netns)
     found["min_pmtu"] = around.sysctls.get("min_pmtu") if around else None
@@ -79,11 +80,11 @@ def _destination(case: Case, path: Path) -> Subject:
     return Subject("destination", netns, daddr, found, frozenset(links), times)
 
 
-def _by_tunnel(case: Case, path: Path) -> bool:
+def _by_tunnel(index: Index, path: Path) -> bool:
     """Say if all that was learned of a path was what is left inside the tunnels that it takes."""
     line = path.timeline
     for leg in path.legs:
-        tunnel = case.tunnel(line.netns, leg.ifindex)
+        tunnel = index.tunnel(line.netns, leg.ifindex)
         if tunnel is None or tunnel.remote == line.daddr:
             return False
         if "tunnel" in leg.via and len(leg.via) == 1:
@@ -130,9 +131,9 @@ def _hop(leg: Leg) -> str:
     return f"{leg.dev} {leg.gateway or ''}".strip()
 
 
-def _news(case: Case, netns: int, daddr: str) -> dict[str, Value]:
+def _news(index: Index, netns: int, daddr: str) -> dict[str, Value]:
     """Return the facts of messages about packets to a destination."""
-    about = [one for one in case.arrived if (one.netns, one.daddr) == (netns, daddr)]
+    about = index.arrived.get((netns, daddr), [])
     heeded = [one for one in about if one.outcome in HEEDED]
     refused = [one for one in about if one.outcome in REFUSED_NEWS and _pins(one)]
     last = max(heeded, key=lambda one: one.tally.last, default=None)
@@ -162,9 +163,15 @@ def _probed(case: Case, netns: int, daddr: str) -> dict[str, Value]:
         path = result.path
         first, last = path.hole or (None, None)
         belief = path.after
+        around = case.surroundings.get(netns)
+        way = around.ways.get(Question(daddr)) if around else None
+        hop = way.legs[0] if way and len(way.legs) == 1 else None
         found |= {
+            "hop_dev": hop.dev if hop else None,
+            "hop_gateway": hop.gateway if hop else None,
             "daddr": daddr,
             "family": path.family,
+            "version": facts.version(daddr),
             "probed": result.verdict,
             "probe_mtu": path.mtu,
             "believed": belief.mtu,
@@ -181,8 +188,8 @@ def _only_probed(case: Case) -> list[tuple[int, str]]:
     return sorted((inum, daddr) for inum, daddr in probed - known if daddr)
 
 
-def _sender(case: Case, sender: Sender) -> Subject:
-    tunnel = case.tunnel(sender.netns, sender.ifindex)
+def _sender(index: Index, sender: Sender) -> Subject:
+    tunnel = index.tunnel(sender.netns, sender.ifindex)
     found: dict[str, Value] = {
         "saddr": sender.saddr,
         "daddr": sender.daddr,
@@ -205,18 +212,18 @@ def _sender(case: Case, sender: Sender) -> Subject:
     return Subject("sender", sender.netns, name, found, frozenset(links), times)
 
 
-def _sites(case: Case) -> Iterator[Subject]:
+def _sites(index: Index) -> Iterator[Subject]:
     """Yield where senders are not told although they should be, by cause."""
     by_place: dict[tuple[int, str, str, str], Items] = {}
-    for key, counter in case.counters.items():
+    for key, counter in index.case.counters.items():
         silent = key.verdict in ("suppressed", "never_attempted")
         cause = key.cause or key.verdict
         if silent and cause not in RIGHTLY_SILENT | LIMITED:
-            place = key.netns, key.site, cause, _device(case, key)
+            place = key.netns, key.site, cause, _device(index, key)
             by_place.setdefault(place, []).append((key, counter))
     for (netns, site, cause, dev), items in by_place.items():
         sums = facts.added(items)
-        around = case.surroundings.get(netns)
+        around = index.case.surroundings.get(netns)
         limit = cause == "unknown" and items[0][0].family == 6
         found: dict[str, Value] = {
             "site": site,
@@ -232,8 +239,8 @@ def _sites(case: Case) -> Iterator[Subject]:
         yield Subject("site", netns, name, found, times={"drops": sums.times})
 
 
-def _device(case: Case, key: CounterKey) -> str:
-    tunnel = case.tunnel(key.netns, key.ifindex)
+def _device(index: Index, key: CounterKey) -> str:
+    tunnel = index.tunnel(key.netns, key.ifindex)
     return shown(tunnel.name) or "" if tunnel else ""
 
 
@@ -242,8 +249,8 @@ def _namespaces(case: Case) -> set[int]:
     return (found | {one.netns for one in case.arrived} | set(case.surroundings)) - {0}
 
 
-def _namespace(case: Case, netns: int) -> Subject:
-    own = [(key, c) for key, c in case.counters.items() if key.netns == netns]
+def _namespace(index: Index, netns: int) -> Subject:
+    case, own = index.case, index.by_netns.get(netns, [])
     times: dict[str, tuple[int | None, int | None]] = {}
     found = _filtered(case, netns, own, times) | _limited(case, netns, own, times)
     stray = [one for one in case.arrived if one.netns == netns and one.outcome == "not_sent_here"]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pmtutrace.diagnosis import elsewhere, tunnelled
+from pmtutrace.diagnosis.owners import Index
 from pmtutrace.diagnosis.rules import SEVERITIES, rules
 from pmtutrace.jsonl import timestamp
 from pmtutrace.printable import printable
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from pmtutrace.diagnosis.case import Case
-    from pmtutrace.diagnosis.facts import Subject, Value
-    from pmtutrace.diagnosis.rules import Rule, RuleCase
+    from pmtutrace.diagnosis.facts import Link, Subject, Value
+    from pmtutrace.diagnosis.owners import Index
+from pmtutrace.diagnosis.rules import Rule, RuleCase
 
 FIELDS = string.Formatter()
 
@@ -69,16 +71,15 @@ class _Fired:
 
     def caused(self, other: _Fired) -> bool:
         """Say if another one follows from this one."""
-        return self.rule.id in other.rule.follows and bool(
-            self.subject.links & other.subject.links or self.subject is other.subject
-        )
+        return self.rule.id in other.rule.follows and bool(self.subject.links & other.subject.links)
 
 
 def diagnose(case: Case) -> list[Finding]:
     """Return all findings: the gravest first, each followed by its consequences."""
+    index = Index(case)
     fired = [
         _Fired(rule, subject, _finding(rule, found, subject, case))
-        for subject in (*tunnelled.subjects(case), *elsewhere.subjects(case))
+        for subject in (*tunnelled.subjects(index), *elsewhere.subjects(index))
         for rule in rules()
         if rule.subject == subject.kind and (found := rule.case(subject.facts))
     ]
@@ -110,51 +111,67 @@ def _finding(rule: Rule, found: RuleCase, subject: Subject, case: Case) -> Findi
 
 
 def _filled(
-    templates: Iterable[str], facts: Mapping[str, Value], *, quote: bool = False
+    texts: Iterable[tuple[str, ...]], facts: Mapping[str, Value], *, quote: bool = False
 ) -> list[str]:
-    """Fill facts into templates; one that names a fact that is not known is left out."""
+    """Fill facts into texts: of each, the first form that names nothing that is not known."""
     out = []
-    for template in templates:
-        names = [name for _, name, _, _ in FIELDS.parse(template) if name]
-        values = {name: facts.get(name) for name in names}
-        if None not in values.values():
-            words = {name: str(value) for name, value in values.items()}
-            if quote:
-                words = {name: shlex.quote(word) for name, word in words.items()}
-            out.append(template.format(**words))
+    for forms in texts:
+        for form in forms:
+            names = [name for _, name, _, _ in FIELDS.parse(form) if name]
+            values = {name: facts.get(name) for name in names}
+            if None not in values.values():
+                words = {name: str(value) for name, value in values.items()}
+                if quote:
+                    words = {name: shlex.quote(word) for name, word in words.items()}
+                out.append(form.format(**words))
+                break
     return out
 
 
 def _in_order(fired: list[_Fired]) -> list[Finding]:
     """Return findings, roots first and consequences after them, with what they follow from."""
-    parents = {
-        number: [at for at, other in enumerate(fired) if at != number and other.caused(one)]
-        for number, one in enumerate(fired)
-    }
+    parents = _parents(fired)
+    below: dict[int, list[int]] = {}
+    for number, above in parents.items():
+        for at in above:
+            below.setdefault(at, []).append(number)
+    ranked = sorted(parents, key=lambda at: (bool(parents[at]), _rank(fired[at].finding)))
     out: list[Finding] = []
-    placed: set[int] = set()
-
-    def rank(number: int) -> tuple[object, ...]:
-        finding = fired[number].finding
-        return (
-            SEVERITIES.index(finding.severity),
-            finding.since or 0,
-            finding.id,
-            str(finding.subject),
-        )
-
-    def place(number: int) -> None:
+    waiting, placed = ranked[::-1], set()
+    while waiting:
+        number = waiting.pop()
+        if number in placed:
+            continue
         placed.add(number)
         out.append(_following(fired[number].finding, [fired[at] for at in parents[number]]))
-        below = [at for at, above in parents.items() if number in above and at not in placed]
-        for at in sorted(below, key=rank):
-            if at not in placed and all(above in placed for above in parents[at]):
-                place(at)
-
-    for number in sorted(parents, key=lambda at: (bool(parents[at]), rank(at))):
-        if number not in placed:
-            place(number)
+        ready = [at for at in below.get(number, ()) if placed.issuperset(parents[at])]
+        waiting += sorted(ready, key=lambda at: _rank(fired[at].finding), reverse=True)
     return out
+
+
+def _parents(fired: list[_Fired]) -> dict[int, list[int]]:
+    """Return for each finding those that it follows from."""
+    linked: dict[tuple[str, Link], set[int]] = {}
+    for number, one in enumerate(fired):
+        for link in one.subject.links:
+            linked.setdefault((one.rule.id, link), set()).add(number)
+    return {
+        number: sorted(
+            set().union(
+                *(
+                    linked.get((name, link), ())
+                    for name in one.rule.follows
+                    for link in one.subject.links
+                )
+            )
+        )
+        for number, one in enumerate(fired)
+    }
+
+
+def _rank(finding: Finding) -> tuple[object, ...]:
+    severity = SEVERITIES.index(finding.severity)
+    return severity, finding.since or 0, finding.id, str(finding.subject)
 
 
 def _following(finding: Finding, parents: list[_Fired]) -> Finding:

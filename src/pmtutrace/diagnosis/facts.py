@@ -95,6 +95,11 @@ def tunnel_link(tunnel: Tunnel) -> Link:
     return "tunnel", tunnel.netns, tunnel.ifindex
 
 
+def version(address: str) -> str:
+    """Return the option of ip(8) for an address's IP version."""
+    return "-6" if ":" in address else "-4"
+
+
 def shown(text: str | None) -> str | None:
     """Return a name as it may be shown."""
     return None if text is None else printable(text)

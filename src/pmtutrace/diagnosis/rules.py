@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pmtutrace.errors import PmtutraceError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from pmtutrace.diagnosis.facts import Value
 
@@ -58,16 +58,16 @@ class RuleCase:
     """One way in which a rule's finding shows.
 
     ``times`` says which of the subject's times are those of the finding. ``cause`` are sentences,
-    ``remedy`` and ``check`` commands, with names of facts in braces; one that names a fact that is
-    not known is left out.
+    ``remedy`` and ``check`` commands, with names of facts in braces. Each has one form or several:
+    the first that names only what is known is taken, and where there is none, nothing.
     """
 
     when: tuple[Condition, ...]
     times: str
     evidence: tuple[str, ...]
-    cause: tuple[str, ...]
-    remedy: tuple[str, ...]
-    check: tuple[str, ...]
+    cause: tuple[tuple[str, ...], ...]
+    remedy: tuple[tuple[str, ...], ...]
+    check: tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,9 @@ def _case(table: dict[str, Any]) -> RuleCase:
         tuple(conditions),
         table.get("times", ""),
         tuple(table["evidence"]),
-        tuple(table["cause"]),
-        tuple(table.get("remedy", ())),
-        tuple(table.get("check", ())),
+        *(_forms(table.get(name, ())) for name in ("cause", "remedy", "check")),
     )
+
+
+def _forms(texts: Sequence[str | list[str]]) -> tuple[tuple[str, ...], ...]:
+    return tuple((text,) if isinstance(text, str) else tuple(text) for text in texts)

@@ -5,7 +5,7 @@ Pure: time comes with the data, in nanoseconds since 1970.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -138,6 +138,20 @@ class Timeline:
     def depth(self, episode: Episode) -> int | None:
         """Return how far an episode is below the route's MTU; None where that is not known."""
         return None if self.base is None else self.base - episode.floor
+
+    def inside(self, overhead: int, mtu: int) -> Timeline:
+        """Return what this path leaves inside a tunnel.
+
+        Args:
+            overhead: octets that the tunnel adds.
+            mtu: of its device.
+        """
+        below = mtu if self.base is None else min(mtu, self.base - overhead)
+        steps = (
+            replace(step, mtu=None if step.mtu is None else min(mtu, step.mtu - overhead))
+            for step in self.steps
+        )
+        return replace(self, base=below, steps=tuple(steps))
 
     def _runs(self) -> list[tuple[int, int, list[Step]]]:
         """Return what was watched without a gap: beginning, end, steps; state carried along."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pmtutrace.diagnosis.case import Case, Path
+    from pmtutrace.diagnosis.owners import Index
     from pmtutrace.pmtu.ways import Leg, Way
     from pmtutrace.tunnels.tunnel import Tunnel
 
@@ -26,35 +27,27 @@ COPIES_DF = frozenset(("gre", "gretap", "erspan", "ipip"))
 INNER_TCP = {4: 40, 6: 60}
 
 
-def subjects(case: Case) -> Iterator[Subject]:
+def subjects(index: Index) -> Iterator[Subject]:
     """Yield all tunnels."""
-    for tunnel in case.tunnels:
-        yield _subject(case, tunnel)
+    for tunnel in index.case.tunnels:
+        yield _subject(index, tunnel)
 
 
-def far_end(case: Case, tunnel: Tunnel) -> Path | None:
-    """Return what is known of the path to a tunnel's far end."""
-    for path in case.paths:
-        if (path.timeline.netns, path.timeline.daddr) == (tunnel.netns, tunnel.remote):
-            return None if tunnel.elsewhere else path
-    return None
-
-
-def loop(case: Case, tunnel: Tunnel) -> tuple[Tunnel, ...] | None:
+def loop(index: Index, tunnel: Tunnel) -> tuple[Tunnel, ...] | None:
     """Return the tunnels through which a tunnel's own outer packets go back into it.
 
     Empty where they do not; None where that is not known.
     """
-    if _way(case, tunnel) is None:
+    if _way(index.case, tunnel) is None:
         return None
     ahead: list[tuple[Tunnel, ...]] = [(tunnel,)]
     seen = {tunnel.ifindex}
     while ahead:
         chain = ahead.pop()
-        for leg in _legs(case, chain[-1]):
+        for leg in _legs(index.case, chain[-1]):
             if leg.ifindex == tunnel.ifindex:
                 return chain
-            below = case.tunnel(tunnel.netns, leg.ifindex)
+            below = index.tunnel(tunnel.netns, leg.ifindex)
             if below and below.ifindex not in seen:
                 seen.add(below.ifindex)
                 ahead.append((*chain, below))
@@ -81,8 +74,9 @@ def _legs(case: Case, tunnel: Tunnel) -> list[Leg]:
     return [leg for way in _ways(case, tunnel) for leg in way.legs]
 
 
-def _subject(case: Case, tunnel: Tunnel) -> Subject:
-    path = far_end(case, tunnel)
+def _subject(index: Index, tunnel: Tunnel) -> Subject:
+    there = None if tunnel.elsewhere or not tunnel.remote else (tunnel.netns, tunnel.remote)
+    path = index.paths.get(there) if there else None
     times: dict[str, tuple[int | None, int | None]] = {}
     found: dict[str, Value] = {
         "dev": shown(tunnel.name),
@@ -96,9 +90,9 @@ def _subject(case: Case, tunnel: Tunnel) -> Subject:
         "copies_df": tunnel.type in COPIES_DF,
         "discovers": _discovers(tunnel),
     }
-    found |= _route(case, tunnel)
+    found |= _route(index, tunnel)
     found |= _learned(tunnel, path, times)
-    found |= _traffic(case, tunnel, times)
+    found |= _traffic(index, tunnel, times)
     links = {tunnel_link(tunnel)}
     if tunnel.remote:
         links.add(path_link(tunnel.netns, tunnel.remote))
@@ -114,9 +108,9 @@ def _discovers(tunnel: Tunnel) -> bool | None:
     return tunnel.pmtudisc is not False
 
 
-def _route(case: Case, tunnel: Tunnel) -> dict[str, Value]:
+def _route(index: Index, tunnel: Tunnel) -> dict[str, Value]:
     """Return the facts of the way that outer packets go."""
-    way, chain = _way(case, tunnel), loop(case, tunnel)
+    way, chain = _way(index.case, tunnel), loop(index, tunnel)
     others = [leg for leg in way.legs if leg.ifindex != tunnel.ifindex] if way else []
     under = way.limit({tunnel.ifindex}) if way else None
     room = None if under is None or tunnel.overhead is None else under - tunnel.overhead
@@ -126,6 +120,8 @@ def _route(case: Case, tunnel: Tunnel) -> dict[str, Value]:
         "under_dev": others[0].dev if others else None,
         "under_gateway": others[0].gateway if others else None,
         "under_mtu": under,
+        "route_mtu": way.mtu if way else None,
+        "version": None if tunnel.remote is None else facts.version(tunnel.remote),
         "room": room,
         "excess": None if room is None else tunnel.mtu - room,
     }
@@ -157,22 +153,17 @@ def _learned(
 
 
 def _traffic(
-    case: Case, tunnel: Tunnel, times: dict[str, tuple[int | None, int | None]]
+    index: Index, tunnel: Tunnel, times: dict[str, tuple[int | None, int | None]]
 ) -> dict[str, Value]:
     """Return the facts of what was refused, and of what left as fragments."""
-    # What is on its way in has its outer header still: that was for somebody else to judge.
-    own = [
-        (key, counter)
-        for key, counter in case.counters.items()
-        if (owner := case.owner(key))
-        and (owner.netns, owner.ifindex) == (tunnel.netns, tunnel.ifindex)
-    ]
+    device = tunnel.netns, tunnel.ifindex
+    own = index.drops.get(device, [])
     refused = facts.added(own)
     inner4 = [item for item in own if item[0].outer is None and item[0].family == 4]
     # What is bridged passes no rule that could clamp it.
     routed = [item for item in own if item[0].outer is None and item[0].site != BRIDGED]
     tcp = [item for item in routed if item[0].flow.proto == TCP]
-    split = _split(case, tunnel)
+    split = facts.added(index.fragments.get(device, []))
     times["refused"], times["fragments"] = refused.times, split.times
     harmed = [s for s in (refused, split) if s.packets]
     if harmed:
@@ -189,16 +180,7 @@ def _traffic(
         "fragmented": split.packets,
         "fragment_mtu": split.mtu or None,
         "harm": bool(refused.packets or split.packets),
-    } | _clamped(case, tunnel, refused)
-
-
-def _split(case: Case, tunnel: Tunnel) -> Sums:
-    return facts.added(
-        (key, counter)
-        for key, counter in case.fragments.items()
-        if (owner := case.owner(key))
-        and (owner.netns, owner.ifindex) == (tunnel.netns, tunnel.ifindex)
-    )
+    } | _clamped(index.case, tunnel, refused)
 
 
 def _clamped(case: Case, tunnel: Tunnel, refused: Sums) -> dict[str, Value]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -14,6 +15,7 @@ from pmtutrace.lab.build import built
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
 
     from pmtutrace.events import Counter, CounterKey
     from pmtutrace.kernel.loader import Attached
@@ -71,14 +73,23 @@ class Result:
         return asdict(self) | {"kernel": _bare(self.kernel), "also": _bare(self.also)}
 
 
-def run(scenario: Scenario, tracer: Counting) -> Result:
+def run(
+    scenario: Scenario,
+    tracer: Counting,
+    beside: Callable[[Net], AbstractContextManager[object]] | None = None,
+) -> Result:
     """Build a scenario, send its traffic, and compare exactly.
 
     The tracer must have everything attached; one serves for any number of scenarios, one at a time.
+
+    Args:
+        scenario: what is built.
+        tracer: what counts.
+        beside: makes what is entered before any traffic, and left before the lab is taken down.
     """
     try:
         scenario = seen_by(scenario, tracer)
-        with built(scenario) as net:
+        with built(scenario) as net, beside(net) if beside else nullcontext():
             tracer.refresh()
             before = tracer.counters(), tracer.fragments()
             kernel = exercise(net, scenario)

@@ -162,3 +162,14 @@ def test_senders_by_kind():
     world = World()
     world.dropped(10, verdict="never_attempted")
     assert world.case().senders[0].kind == "never_told"
+
+
+def test_what_fits_inside_a_tunnel_over_time():
+    world = World(route_mtu=1492)
+    world.change(10, 1400)
+    world.change(20, None, old=1400)
+    world.change(10, 1300, daddr=SERVER)
+    ((tunnel, line),) = world.case().tunnel_timelines
+    assert (tunnel.name, line.base, line.daddr) == ("gre1", 1468, FAR)
+    assert [step.mtu for step in line.steps] == [1376, None]
+    assert [line.at(world.at(second)) for second in (5, 15, 25)] == [1468, 1376, 1468]

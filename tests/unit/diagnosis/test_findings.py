@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shlex
+import time
 
 import pytest
 from world import (
@@ -18,7 +19,8 @@ from world import (
     World,
 )
 
-from pmtutrace.diagnosis import elsewhere, tunnelled
+from pmtutrace.diagnosis import elsewhere, facts, tunnelled
+from pmtutrace.diagnosis.owners import Index
 from pmtutrace.diagnosis.rules import rules
 from pmtutrace.events import Flow, Outer
 from pmtutrace.kernel.nftables import Block, Clamp, Rules
@@ -532,8 +534,8 @@ def test_every_way_to_show_is_tried():
     wanted = {(rule.title, case.cause) for rule in rules() for case in rule.cases}
     fired = set()
     for make in (make for makes in (*FOUND.values(), *NEAR.values()) for make in makes):
-        case = make().case()
-        for subject in (*tunnelled.subjects(case), *elsewhere.subjects(case)):
+        index = Index(make().case())
+        for subject in (*tunnelled.subjects(index), *elsewhere.subjects(index)):
             for rule in rules():
                 if rule.subject == subject.kind and (one := rule.case(subject.facts)):
                     fired.add((rule.title, one.cause))
@@ -594,6 +596,50 @@ def test_names_are_quoted_and_harmless():
         for command in (*finding.remedy, *finding.check):
             assert "reboot" not in shlex.split(command)
             assert not any(word == ";" for word in shlex.shlex(command, punctuation_chars=True))
+
+
+def test_a_remedy_says_as_much_as_is_known():
+    def remedy(legs, mtu=None):
+        return World(legs=legs, route_mtu=mtu).found("recursive_tunnel").remedy[0]
+
+    prefix = f"ip netns exec edge ip route replace {FAR}"
+    assert remedy((OWN, INTO), 1492) == f"{prefix} via {GATEWAY} dev eth0 mtu 1492"
+    assert remedy((OWN, INTO)) == f"{prefix} via {GATEWAY} dev eth0"
+    assert remedy((dataclasses.replace(OWN, gateway=None), INTO)) == f"{prefix} dev eth0"
+    assert remedy((INTO,)) == f"{prefix} via GATEWAY dev DEVICE"
+
+
+def test_a_hole_is_filled_by_the_route_that_leads_there():
+    world = a_probe_found_it()
+    (remedy,) = world.found("silent_hole").remedy
+    assert remedy.endswith(f"ip route replace {FAR} via {GATEWAY} dev eth0 mtu 1300")
+
+
+def test_ipv6_gets_commands_of_its_own():
+    world = World()
+    world.change(10, 1400, daddr="2001:db8::9")
+    assert world.found("smaller_hop").check == ("ip netns exec edge tracepath -n 2001:db8::9",)
+    assert facts.version("2001:db8::9") == "-6"
+    assert facts.version(FAR) == "-4"
+
+
+def test_many_flows_and_tunnels():
+    """What a busy endpoint sees in a day is diagnosed in seconds."""
+    world = World(dataclasses.replace(GRE, mtu=1500))
+    for number in range(2, 200):
+        remote = f"198.51.100.{number}"
+        world.tunnels.append(dataclasses.replace(GRE, ifindex=100 + number, remote=remote))
+    for number in range(10000):
+        source = f"10.{number >> 8}.{number & 255}.1"
+        outer = Outer(LOCAL, f"198.51.100.{number % 200 + 1}", 47) if number % 2 else None
+        flow = Flow(source, SERVER, 17, 2323, 9)
+        world.dropped(10, flow=flow, outer=outer)
+        world.dropped(15, flow=flow, outer=outer)
+        world.dropped(20, flow=flow, outer=outer)
+    began = time.perf_counter()
+    findings = world.findings()
+    assert time.perf_counter() - began < 30
+    assert {"sender_ignores_news", "tunnel_mtu_too_large"} <= {f.id for f in findings}
 
 
 def test_outer_packets_belong_to_their_tunnel():
