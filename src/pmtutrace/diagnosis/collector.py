@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
     from pmtutrace.events import CounterKey, Event
+    from pmtutrace.pmtu.exceptions import PathMtu
     from pmtutrace.pmtu.surroundings import Surroundings
     from pmtutrace.probing import Result
     from pmtutrace.tunnels.tunnel import Tunnel
@@ -117,10 +118,33 @@ class Collector:
             case IcmpReceived():
                 self._arrive(event)
 
-    def standing(self, change: PathMtuChange) -> None:
-        """Take an exception that was there when recording began: since when is not known."""
-        if self._only is None or change.netns in self._only:
-            way = self._changed(dataclasses.replace(change, ts=min(change.ts, self.began)))
+    def standing(self, netns: int, ts: int, item: PathMtu, dev: str) -> None:
+        """Take an exception that was there when recording began: since when is not known.
+
+        Args:
+            netns: inode of its namespace.
+            ts: when it was read, nanoseconds since 1970.
+            item: the exception.
+            dev: name of its device.
+        """
+        change = PathMtuChange(
+            ts=min(ts, self.began),
+            netns=netns,
+            change="created",
+            family=item.family,
+            daddr=item.daddr,
+            saddr=item.saddr,
+            dev=dev,
+            ifindex=item.ifindex,
+            gateway=item.gateway,
+            table=item.table,
+            old=None,
+            new=item.mtu,
+            locked=item.locked,
+            expires=item.expires,
+        )
+        if self._only is None or netns in self._only:
+            way = self._changed(change)
             if way and len(way.steps) == 1:
                 way.standing = True
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pmtutrace.errors import PmtutraceError
 from pmtutrace.kernel import netns, nftables
+from pmtutrace.kernel.nftables import Block, Clamp, Rules
 from pmtutrace.pmtu import ways
+from pmtutrace.pmtu.ways import Leg, Way
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-    from pmtutrace.kernel.nftables import Rules
-    from pmtutrace.pmtu.ways import Way
 
 SYS_NET = Path("/proc/sys/net")
 INIT = "/proc/1/ns/net"
@@ -55,6 +55,39 @@ class Surroundings:
     sysctls: Mapping[str, int] = field(default_factory=dict)
     ptb_limited: bool | None = None
     rules: Rules | None = None
+
+    def json(self) -> dict[str, Any]:
+        """Return it as an object, which :func:`loaded` reads again."""
+        ways = [[*question, asdict(way) if way else None] for question, way in self.ways.items()]
+        return asdict(replace(self, ways={})) | {"ways": ways}
+
+
+def loaded(value: Mapping[str, Any]) -> Surroundings:
+    """Return what an object holds that :meth:`Surroundings.json` made.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is none.
+    """
+    rules = value["rules"]
+    return Surroundings(
+        value["netns"],
+        {
+            Question(daddr, saddr, oif): None if way is None else _way(way)
+            for daddr, saddr, oif, way in value["ways"]
+        },
+        dict(value["sysctls"]),
+        value["ptb_limited"],
+        None
+        if rules is None
+        else Rules(
+            tuple(Clamp(tuple(one["devs"]), one["size"]) for one in rules["clamps"]),
+            tuple(Block(**one) for one in rules["blocks"]),
+        ),
+    )
+
+
+def _way(value: Mapping[str, Any]) -> Way:
+    return Way(**{**value, "legs": tuple(Leg(**leg) for leg in value["legs"])})
 
 
 def read(questions: Iterable[Question]) -> Surroundings:

@@ -50,7 +50,7 @@ def test_the_kernels_own_news_has_no_table():
 
 def test_what_was_there_when_it_began():
     world = World()
-    world.collector.standing(world.changed(0.5, "created", None, 1400))
+    world.standing(1400)
     world.change(20, None, old=1400)
     (line,) = world.case().timelines
     assert line.episodes[0].began is None
@@ -61,7 +61,7 @@ def test_other_namespaces_do_not_count():
     world = World()
     world.collector = Collector({SPACE + 1}, START)
     world.change(10, 1400)
-    world.collector.standing(world.changed(10, "created", None, 1400))
+    world.standing(1400)
     world.dropped(10)
     world.lost(10)
     world.news(10, 1400)

@@ -582,7 +582,7 @@ def test_since_and_until():
     finding = world.found("locked_at_minimum")
     assert (finding.since, finding.until) == (world.at(10), None)
     world = World()
-    world.collector.standing(world.changed(-5, "created", None, 552, locked=True))
+    world.standing(552, locked=True)
     assert world.found("locked_at_minimum").since is None
 
 

@@ -15,6 +15,7 @@ from pmtutrace.events import (
     TunnelRef,
 )
 from pmtutrace.kernel.nftables import Rules
+from pmtutrace.pmtu.exceptions import PathMtu
 from pmtutrace.pmtu.surroundings import Question, Surroundings
 from pmtutrace.pmtu.ways import Leg, Way
 from pmtutrace.probing import Result
@@ -78,6 +79,11 @@ class World:
             expires=600.0,
             via=via,
         )
+
+    def standing(self, new, *, daddr=FAR, locked=False):
+        """Let an exception be there as recording begins."""
+        item = PathMtu(4, daddr, None, OWN.ifindex, OWN.gateway, 254, new, locked, 600.0)
+        self.collector.standing(SPACE, self.at(0.5), item, OWN.dev)
 
     def slide(self, second, *, legs=(OWN,), lasts=600.0, start=1476, by=24, floor=552):
         """Let the path MTU to the far end fall by the same amount until it is locked."""
