@@ -18,8 +18,6 @@ BY_VERDICT = {
     "rate_limited_host": "ratemask_limits_ptb",
     "rate_limited_global": "ratemask_limits_ptb",
 }
-# Their finding needs knowledge that only some kernels give: see docs/limitations.md.
-UNTOLD = frozenset(("unknown",))
 
 
 class Diagnosed:

@@ -87,12 +87,11 @@ class Arrived:
 
 @dataclass(frozen=True, slots=True)
 class Leg:
-    """What was learned of one nexthop on the way to a destination: the least, and the last."""
+    """What was learned of one nexthop on the way to a destination; ``mtu`` None if it is no more."""
 
     ifindex: int
     dev: str
     gateway: str | None
-    floor: int
     mtu: int | None
     locked: bool
     via: frozenset[str]

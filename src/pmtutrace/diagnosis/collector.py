@@ -48,13 +48,10 @@ class _Way:
         hop = (change.ifindex, change.gateway, change.table, change.saddr)
         # The kernel's own news has no table; a dump that follows has.
         old = self.legs.pop((*hop[:2], 0, hop[3]), None) or self.legs.get(hop)
-        mtus = [mtu for mtu in (change.new, change.old) if mtu is not None]
-        floor = min([*mtus, *([old.floor] if old else [])])
         self.legs[hop] = Leg(
             change.ifindex,
             change.dev or (old.dev if old else ""),
             change.gateway,
-            floor,
             change.new,
             change.locked,
             (old.via if old else frozenset()) | {change.via},

@@ -87,7 +87,7 @@ def diagnose(case: Case) -> list[Finding]:
 
 
 def _finding(rule: Rule, found: RuleCase, subject: Subject, case: Case) -> Finding:
-    name = case.names.get(subject.netns)
+    name = printable(case.names.get(subject.netns, ""))
     within = f"ip netns exec {shlex.quote(name)} " if name else ""
     since, until = subject.times.get(found.times, (None, None))
     if until is not None and until >= case.ended:
@@ -98,7 +98,7 @@ def _finding(rule: Rule, found: RuleCase, subject: Subject, case: Case) -> Findi
         title=rule.title,
         subject={
             "kind": subject.kind,
-            "netns": printable(name) if name else subject.netns,
+            "netns": name or subject.netns,
             "name": subject.name,
         },
         since=since,
@@ -120,7 +120,7 @@ def _filled(
             names = [name for _, name, _, _ in FIELDS.parse(form) if name]
             values = {name: facts.get(name) for name in names}
             if None not in values.values():
-                words = {name: str(value) for name, value in values.items()}
+                words = {name: printable(str(value)) for name, value in values.items()}
                 if quote:
                     words = {name: shlex.quote(word) for name, word in words.items()}
                 out.append(form.format(**words))

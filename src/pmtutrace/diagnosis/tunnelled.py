@@ -142,7 +142,7 @@ def _learned(
             runs.append(run)
     low = [episode for episode in line.episodes if episode.collapse] or list(line.episodes)
     if low:
-        times["path"] = low[0].began or low[0].seen, low[-1].ended
+        times["path"] = low[0].began, low[-1].ended
     floor = line.floor
     return {
         "own_exception": any(leg.ifindex == tunnel.ifindex for leg in path.legs),
