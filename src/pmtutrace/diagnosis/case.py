@@ -87,7 +87,7 @@ class Arrived:
 
 @dataclass(frozen=True, slots=True)
 class Leg:
-    """What was learned of one nexthop on the way to a destination; ``mtu`` None if it is no more."""
+    """What was learned of one nexthop on the way; ``mtu`` is None if it is no more."""
 
     ifindex: int
     dev: str
