@@ -72,7 +72,7 @@ class Incident:
     backup_length: int
     route_mtu: int | None = None
     lifetime_s: int = 2
-    period_s: float = 9.0
+    period_s: float = 8.0
 
     @property
     def largest(self) -> int:

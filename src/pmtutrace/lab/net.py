@@ -94,6 +94,14 @@ class Net:
             with netns.entered(self[route.node].path), contextlib.closing(IPRoute()) as netlink:
                 wire.way(netlink, route, command)
 
+    def resize(self, node: str, dev: str, mtu: int) -> None:
+        """Give a device another MTU."""
+        from pyroute2 import IPRoute
+
+        ifindex = self[node].ifindexes[dev]
+        with netns.entered(self[node].path), contextlib.closing(IPRoute()) as netlink:
+            netlink.link("set", index=ifindex, mtu=mtu)
+
     def owner(self, address: str) -> tuple[Node, Port]:
         """Return the node and the port that have this address.
 

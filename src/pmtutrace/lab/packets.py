@@ -15,6 +15,7 @@ IPPROTO_FRAGMENT = 44
 IPOPT_RR = 7
 DF = 0x4000
 UNREACHABLE, UNREACHABLE6 = 3, 1
+FRAG_NEEDED = 4  # a code
 ECHO, ECHO6 = 8, 128
 TCP_HEADER = 20
 CHECKSUM_IN_TCP = 16
@@ -120,6 +121,14 @@ def short_record_route(saddr: str, daddr: str, length: int) -> bytes:
     start = struct.pack("!B", 4 << 4 | words) + plain[1:10] + bytes(2) + plain[12:] + option
     total = struct.pack("!H", ~checksum(start) & 0xFFFF)
     return start[:10] + total + start[12:] + bytes(length - len(start))
+
+
+def frag_needed(saddr: str, daddr: str, mtu: int, quoted: bytes) -> bytes:
+    """Return an IPv4 packet that says to ``daddr`` that a packet was longer than ``mtu``."""
+    message = struct.pack("!BBHHH", UNREACHABLE, FRAG_NEEDED, 0, 0, mtu) + quoted
+    header = ip_header(saddr, daddr, IPPROTO_ICMP, len(message))
+    total = struct.pack("!H", ~checksum(message) & 0xFFFF)
+    return header + message[:2] + total + message[4:]
 
 
 def icmp_error(saddr: str, daddr: str, length: int) -> bytes:

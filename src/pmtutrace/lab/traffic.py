@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 COUNT = 23  # a prime: no accident doubles or halves it
 SPORT, DPORT = 2323, 9
+STRANGER = "198.51.100.1"  # an address that nobody in the lab has
+QUOTED = 28  # octets of a packet in the news about it: an IP header and eight more
 SPI = 0x2323  # of ESP packets that nobody can decrypt
 # linux/in.h, linux/in6.h, linux/if_packet.h; Python has no names for these.
 IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, IPV6_DONTFRAG = 10, 23, 62
@@ -40,11 +42,12 @@ class Traffic:
 
     Args:
         what: ``udp``, ``echo``, ``tcp``, or raw ones: ``raw-udp``, ``raw-options``, ``esp``,
-            ``later-fragment``, ``icmp-error``.
+            ``later-fragment``, ``icmp-error``, ``stray-news``.
         node: label of the sending node.
         saddr: source address; raw traffic may come from an address that nobody has.
         daddr: destination address.
-        length: octets of each IP packet; of each segment for ``tcp``.
+        length: octets of each IP packet; of each segment for ``tcp``; the MTU that ``stray-news``
+            reports of packets that ``STRANGER`` sent.
         count: packets sent; super-packets for ``tcp``.
         df: whether DF is set, or, for IPv6, the kernel kept from making fragments.
         segments: segments in each super-packet of ``tcp``.
@@ -229,6 +232,12 @@ def _icmp_error(net: Net, traffic: Traffic) -> int:
     return _raw(net, packet, traffic)
 
 
+def _stray_news(net: Net, traffic: Traffic) -> int:
+    quoted = packets.udp(STRANGER, traffic.saddr, 1500, SPORT, DPORT)[:QUOTED]
+    packet = packets.frag_needed(traffic.saddr, traffic.daddr, traffic.length, quoted)
+    return _raw(net, packet, traffic)
+
+
 def _tcp(net: Net, traffic: Traffic) -> int:
     """Put super-packets on the sender's cable, as a TCP socket or a guest's virtio queue would."""
     node, port = net.owner(traffic.saddr)
@@ -252,4 +261,5 @@ SENDERS: dict[str, Callable[[Net, Traffic], int]] = {
     "raw-options": _raw_options,
     "later-fragment": _later_fragment,
     "icmp-error": _icmp_error,
+    "stray-news": _stray_news,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pmtutrace.lab import traffic
 from pmtutrace.lab.scenario import Evidence, Expected, Scenario
 from pmtutrace.lab.topology import Port, Route, Topology, Veth
 from pmtutrace.lab.traffic import COUNT, Traffic
@@ -13,7 +14,7 @@ A, R_TO_A, R_TO_B, B = (
     {4: "10.77.2.254", 6: "fd77:2::fe"},
     {4: "10.77.2.1", 6: "fd77:2::1"},
 )
-STRANGER = {4: "198.51.100.1", 6: "2001:db8:ffff::1"}
+STRANGER = {4: traffic.STRANGER, 6: "2001:db8:ffff::1"}
 SITE = {4: "ip_forward", 6: "ip6_forward"}
 WORDS = {"udp": "UDP datagrams", "tcp": "TCP super-packets", "echo": "pings"}
 # The kernel exempts packet-too-big by this mask. A new destination has 60 s to its credit: with a
