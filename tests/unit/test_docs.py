@@ -18,8 +18,9 @@ from pmtutrace.cli import choice
 from pmtutrace.cli import export as export_verb
 from pmtutrace.cli import pmtu as pmtu_verb
 from pmtutrace.cli import trace as trace_verb
+from pmtutrace.cli.judge import Diagnosis
 from pmtutrace.cli.verbs import VERBS, cli
-from pmtutrace.diagnosis import Finding, facts
+from pmtutrace.diagnosis import Case, Finding, facts
 from pmtutrace.diagnosis.rules import rules
 from pmtutrace.events import (
     CHANGES,
@@ -175,6 +176,10 @@ class TestEvents:
     def test_the_summary_has_the_fields_of_its_table_in_order(self):
         assert flat(a_summary(), ("verdicts", "causes")) == fields("summary")
 
+    def test_the_diagnosis_has_the_fields_of_its_table_in_order(self):
+        line = Diagnosis([], Case(began=0, ended=0), None).json()
+        assert flat(line) == fields("diagnosis")
+
     def test_the_losses_of_the_summary_are_those_of_the_kernel_side(self):
         assert [path for path in fields("summary") if path.startswith("losses.")] == [
             f"losses.{kind}" for kind in LOSSES
@@ -188,6 +193,7 @@ class TestEvents:
             "fragmented",
             "tunnel",
             "summary",
+            "diagnosis",
             "exception",
             "pmtu",
         ):
