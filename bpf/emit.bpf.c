@@ -173,6 +173,11 @@ static __always_inline void stream(struct event *event)
 	ring.ringbuf_submit(event, BPF_RB_NO_WAKEUP);
 }
 
+static __always_inline void stream_path(struct path_event *event)
+{
+	ring.ringbuf_submit(event, BPF_RB_NO_WAKEUP);
+}
+
 /* Take the room of this level of nesting; give it back with leave(). */
 static __always_inline struct refusal *enter(void)
 {

@@ -34,7 +34,7 @@ BPF_F_TABLE("percpu_hash", struct flow_key, struct flow_count, counts, MAX_FLOWS
 BPF_ARRAY(zeros, struct flow_count, 1);
 /* What found no room in counts, by verdict and cause. */
 BPF_PERCPU_ARRAY(overflow, struct flow_count, 256);
-BPF_PERCPU_ARRAY(losses, __u64, 4);
+BPF_PERCPU_ARRAY(losses, __u64, 5);
 
 /* Which CPU may stream for the keys that share a number. */
 struct turn {
@@ -120,6 +120,15 @@ BPF_PERCPU_ARRAY(last_sending, struct sending, 1);
 BPF_ARRAY(module_moves, __u64, 1);
 /* The packet whose message is in the output path of this CPU right now. */
 BPF_PERCPU_ARRAY(emitting, __u64, 1);
+
+/* How many messages that arrived had an event in this second. */
+struct received_window {
+	__u64 since;
+	__u64 number;
+};
+BPF_PERCPU_ARRAY(received_windows, struct received_window, 1);
+/* The message that this CPU is taking up, where its end does not tell. */
+BPF_PERCPU_ARRAY(receiving, __u64, 1);
 
 /* What a message quotes, or what a packet would be quoted as. */
 struct quote {

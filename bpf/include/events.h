@@ -42,6 +42,8 @@ enum event_type {
 	EVENT_DROP = 1,
 	EVENT_ICMP_LOST = 2,
 	EVENT_FRAGMENTED = 3,
+	EVENT_ICMP_RECEIVED = 4,
+	EVENT_PATH_MTU = 5,
 };
 
 /* What can be lost on the way, each counted under its own name. */
@@ -50,6 +52,7 @@ enum loss {
 	LOSS_COUNTERS_FULL = 1,
 	LOSS_NEWS_FULL = 2,
 	LOSS_NESTED = 3,
+	LOSS_RECEIVED = 4,
 };
 
 /* has_ports */
@@ -158,6 +161,31 @@ struct event {
 	__u8 packet[128];
 };
 _Static_assert(sizeof(struct event) == 392, "event");
+
+/* A message that arrived, or a path MTU exception that was set. Of a message,
+ * saddr and daddr are its own, and the octets are those of the packet that it
+ * quotes; of an exception they are return addresses of the kernel's stack. */
+struct path_event {
+	__u64 ts_ns;
+	__u64 left; /* jiffies until it expires */
+	__u32 type;
+	__u32 cpu;
+	__u32 netns;
+	__u32 ifindex;
+	__u32 mtu;
+	__u16 caplen; /* may say more than there is room for */
+	__u8 family;
+	__u8 gateway_family; /* 0 where there is none */
+	__u8 locked;
+	__u8 has_source; /* whether the exception hangs on its source */
+	__u8 padding[6];
+	__u8 saddr[16];
+	__u8 daddr[16];
+	__u8 gateway[16];
+	__u8 dev[16];
+	__u8 octets[128];
+};
+_Static_assert(sizeof(struct path_event) == 240, "path_event");
 
 /* One contiguous piece of a kernel function in which packets are refused. */
 struct site_range {

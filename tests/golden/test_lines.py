@@ -219,6 +219,8 @@ TOTALS = {
     "verdicts": {"suppressed": 23, "told": 37},
     "causes": {"no_route_back": 23},
     "fragmented": 7,
+    "icmp_received": 12,
+    "pmtu_changes": 3,
     "losses": {"ring_full": 5, "counters_full": 0, "nested": 1, "something_new": 2},
 }
 

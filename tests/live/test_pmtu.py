@@ -5,76 +5,33 @@ import ipaddress
 import json
 import os
 import random
-import re
-import select
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
-from pathlib import Path
 
 import pytest
 
+from pathmtus import Actions, Stream, held, shown, words
 from pmtutrace import lab
-from pmtutrace.events import ENDS
-from pmtutrace.lab import Port, Route, Topology, Tunnel, Veth
+from pmtutrace.lab import Port, Tunnel
 from pmtutrace.pmtu.watch import Watch
+from routers import (
+    GATES,
+    PREFIX,
+    TARGETS,
+    TOPOLOGY,
+    WITHIN_S,
+    awaited,
+    ip,
+    lifetime,
+    provoke,
+)
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(600)]
 COMMAND = (sys.executable, "-m", "pmtutrace.cli.main", "pmtu")
-WITHIN_S = 20.0
 STEPS = 200
 SEED = int(os.environ.get("PMTUTRACE_SEED", "2015"))
-PMTUDISC_PROBE = 3  # linux/in.h
-LENGTH = 1400  # fits every device of the sender
-TARGETS = {
-    v: [p.format(n) for n in range(1, 7)] for v, p in {4: "10.77.2.{}", 6: "fd77:2::{}"}.items()
-}
-PREFIX = {4: "10.77.2.0/24", 6: "fd77:2::/64"}
-# Gateways of the sender by the two routers' names.
-GATES = {4: {"r": "10.77.1.254", "s": "10.77.4.254"}, 6: {"r": "fd77:1::fe", "s": "fd77:4::fe"}}
-WAYS = ("r", "s", "rs")  # by one router, by the other, by both
-TOPOLOGY = Topology(
-    veths=(
-        Veth(
-            (
-                Port("a", "a0", ("10.77.1.1/24", "fd77:1::1/64")),
-                Port("r", "ra", ("10.77.1.254/24", "fd77:1::fe/64")),
-            )
-        ),
-        Veth(
-            (
-                Port("a", "a1", ("10.77.4.1/24", "fd77:4::1/64")),
-                Port("s", "sa", ("10.77.4.254/24", "fd77:4::fe/64")),
-            )
-        ),
-        Veth(
-            (
-                Port("r", "rb", ("10.77.2.254/24", "fd77:2::fe/64")),
-                Port(
-                    "b",
-                    "b0",
-                    (*(f"{t}/24" for t in TARGETS[4]), *(f"{t}/64" for t in TARGETS[6])),
-                ),
-            )
-        ),
-        Veth(
-            (
-                Port("s", "sb", ("10.77.5.254/24", "fd77:5::fe/64")),
-                Port("b", "b1", ("10.77.5.1/24", "fd77:5::1/64")),
-            )
-        ),
-    ),
-    routes=(
-        Route("a", PREFIX[4], via=GATES[4]["r"]),
-        Route("a", PREFIX[6], via=GATES[6]["r"]),
-        Route("s", PREFIX[4], via="10.77.5.1"),
-        Route("s", PREFIX[6], via="fd77:5::1"),
-    ),
-    routers=("r", "s"),
-)
 
 
 @pytest.fixture
@@ -91,199 +48,9 @@ def watch(net):
         yield watch
 
 
-def ip(node, *words):
-    return node.run(
-        lambda: subprocess.run(["ip", *words], check=True, capture_output=True, text=True).stdout
-    )
-
-
-def awaited(condition):
-    """Wait for what must come to pass; return what the condition then gives."""
-    end = time.monotonic() + WITHIN_S
-    pause = threading.Event()
-    while not (found := condition()) and time.monotonic() < end:
-        pause.wait(0.02)
-    assert found, "it did not come to pass"
-    return found
-
-
-def provoke(net, family, target, mtu):
-    """Have both routers refuse a packet to a target, and the sender hear of it."""
-    version = [f"-{family}"]
-    gates = {"r": ["dev", "rb"], "s": ["via", "10.77.5.1" if family == 4 else "fd77:5::1"]}
-    for router, way in gates.items():
-        ip(net[router], *version, "route", "replace", target, *way, "mtu", "lock", str(mtu))
-    return net["a"].run(lambda: refused(family, target))
-
-
-def refused(family, target):
-    """Send one packet that no router takes; say if the news arrived."""
-    if family == 4:
-        kind, level, header = socket.AF_INET, socket.IPPROTO_IP, 28
-        discover, receive = 10, 11  # IP_MTU_DISCOVER, IP_RECVERR
-    else:
-        kind, level, header = socket.AF_INET6, socket.IPPROTO_IPV6, 48
-        discover, receive = 23, 25
-    with socket.socket(kind, socket.SOCK_DGRAM) as sender:
-        sender.setsockopt(level, discover, PMTUDISC_PROBE)
-        sender.setsockopt(level, receive, 1)
-        sender.connect((target, 9))
-        sender.send(bytes(LENGTH - header))
-        heard = select.poll()
-        heard.register(sender, select.POLLERR)
-        return bool(heard.poll(WITHIN_S * 1000))
-
-
-def lifetime(node, family, seconds):
-    """Set how long a new exception lives, in the namespace or, on old kernels, everywhere."""
-    path = Path(f"/proc/sys/net/ipv{family}/route/mtu_expires")
-    try:
-        node.run(lambda: path.write_text(f"{seconds}\n"))
-    except FileNotFoundError:
-        path.write_text(f"{seconds}\n")
-
-
-SHOW = ("-o", "route", "show", "table", "all", "cache")  # without a table, only those of "main"
-ROW = re.compile(
-    r"(?P<daddr>\S+) (?:from (?P<saddr>\S+) )?(?:via (?:inet6 )?(?P<gateway>\S+) )?"
-    r"dev (?P<dev>\S+) .*?(?:expires (?P<expires>\d+)sec )?(?:mtu (?P<lock>lock )?(?P<mtu>\d+))?"
-    r"(?: pref \w+)?\s*$"
-)
-
-
-def shown(node):
-    """Return what iproute2 says: exceptions without their end, and the seconds to the first end."""
-    rows, least = set(), 1e9
-    for family in (4, 6):
-        for line in ip(node, f"-{family}", *SHOW).splitlines():
-            row = ROW.match(line)
-            assert row, line
-            if not row["mtu"]:
-                continue  # IPv4 in the very tick in which it expires
-            what = row["daddr"], row["saddr"], row["gateway"], row["dev"]
-            rows.add((family, *what, int(row["mtu"]), bool(row["lock"])))
-            least = min(least, int(row["expires"] or 0))  # nothing in its last instant
-    return rows, least
-
-
-class Stream:
-    """The table that whoever reads nothing but the changes comes to."""
-
-    def __init__(self):
-        self.table = {}
-        self.last = 0
-
-    def take(self, changes):
-        for change in changes:
-            assert change.ts >= self.last - 50_000_000, "changes are not in order of time"
-            self.last = max(self.last, change.ts)
-            assert change.via == "unknown"
-            where = change.family, change.daddr, change.saddr, change.gateway, change.dev
-            key = *where, change.table
-            before = self.table.pop(key, None)
-            assert change.old == (before and before[0]), change
-            assert (change.old is None) == (change.change == "created")
-            assert (change.new is None) == (change.change in ENDS)
-            if change.new is not None:
-                self.table[key] = change.new, change.locked
-
-    def rows(self):
-        return {(*key[:-1], *value) for key, value in self.table.items()}
-
-
-def held(watch):
-    return {
-        (
-            k.item.family,
-            k.item.daddr,
-            k.item.saddr,
-            k.item.gateway,
-            k.dev,
-            k.item.mtu,
-            k.item.locked,
-        )
-        for _, k in watch.now()
-    }
-
-
-def words(changes):
-    return {change.change for change in changes}
-
-
-class Actions:
-    """What may befall a namespace, at random."""
-
-    def __init__(self, net, watch, stream, dice):
-        self.net, self.watch, self.stream, self.dice = net, watch, stream, dice
-        self.node = net["a"]
-        self.done = {}
-
-    def step(self):
-        weights = {
-            self.news: 10,
-            self.flush: 2,
-            self.expiry: 1,
-            self.route: 2,
-            self.own_table: 1,
-            self.device: 2,
-        }
-        (action,) = self.dice.choices(list(weights), list(weights.values()))
-        self.done[action.__name__] = self.done.get(action.__name__, 0) + 1
-        return action()
-
-    def look(self):
-        self.stream.take(changes := self.watch.look())
-        return changes
-
-    def any_target(self):
-        family = self.dice.choice((4, 6))
-        return family, self.dice.choice(TARGETS[family])
-
-    def news(self):
-        family, target = self.any_target()
-        mtu = self.dice.randint(300 if family == 4 else 1280, LENGTH - 1)
-        assert provoke(self.net, family, target, mtu)
-        return "news", family, target, mtu
-
-    def flush(self):
-        family = self.dice.choice((4, 6))
-        ip(self.node, f"-{family}", "route", "flush", "cache")
-        return "flush", family
-
-    def expiry(self):
-        family, target = self.any_target()
-        lifetime(self.node, family, 1)
-        try:
-            provoke(self.net, family, target, self.dice.randint(1280, LENGTH - 1))
-            self.look()
-            awaited(lambda: shown(self.node)[1] > 2)
-        finally:
-            lifetime(self.node, family, 600)
-        return "expiry", family, target
-
-    def route(self):
-        family, way = self.dice.choice((4, 6)), self.dice.choice(WAYS)
-        legs = [word for gate in way for word in ("nexthop", "via", GATES[family][gate])]
-        ip(self.node, f"-{family}", "route", "replace", PREFIX[family], *legs)
-        return "route", family, way
-
-    def own_table(self):
-        family, target = self.any_target()
-        if f"to {target}" not in ip(self.node, f"-{family}", "rule"):
-            ip(self.node, f"-{family}", "rule", "add", "to", target, "table", "100")
-        gate = GATES[family][self.dice.choice("rs")]
-        ip(self.node, f"-{family}", "route", "replace", target, "via", gate, "table", "100")
-        return "own table", family, target, gate
-
-    def device(self):
-        dev, mtu = self.dice.choice(("a0", "a1")), self.dice.choice((LENGTH, 1450, 1500))
-        ip(self.node, "link", "set", dev, "mtu", str(mtu))
-        return "device", dev, mtu
-
-
 def test_after_each_of_many_random_actions_it_is_what_iproute2_shows(net, watch):
     stream = Stream()
-    actions = Actions(net, watch, stream, random.Random(SEED))  # noqa: S311 -- dice
+    actions = Actions(net, watch.look, stream, random.Random(SEED))  # noqa: S311 -- dice
     seen, most = set(), 0
     for number in range(STEPS):
         action = actions.step()
@@ -474,8 +241,14 @@ class TestVerb:
             assert json.loads(child.stdout.readline())["type"] == "exception"
             assert provoke(tunnelled, 4, target, 1300)
             line = json.loads(child.stdout.readline())
+            assert (line["type"], line["outcome"], line["mtu"]) == (
+                "icmp_received",
+                "applied",
+                1300,
+            )
+            line = json.loads(child.stdout.readline())
             assert (line["type"], line["change"], line["netns"]) == ("pmtu", "lowered", name)
-            assert (line["old"], line["new"], line["via"]) == (1390, 1300, "unknown")
+            assert (line["old"], line["new"], line["via"]) == (1390, 1300, "icmp")
             assert line["tunnels"] == [{"name": "x0", "type": "vxlan", "mtu": 1250}]
             ip(tunnelled["a"], "route", "flush", "cache")
             assert json.loads(child.stdout.readline())["change"] == "flushed"

@@ -18,6 +18,7 @@ from pmtutrace.lab.run import exercise
 from pmtutrace.lab.scenarios import named
 from pmtutrace.lab.scenarios.routed import STRANGER, A, B, routed
 from pmtutrace.lab.traffic import COUNT, send
+from routers import GATES, TARGETS, TOPOLOGY, awaited, provoke
 
 pytestmark = pytest.mark.live
 V4, V6 = (Traffic("udp", "a", A[version], B[version]) for version in (4, 6))
@@ -65,10 +66,12 @@ def test_one_line_for_each_refused_packet(name):
     with lab.built(scenario) as net, Trace("--all", *only(net)) as trace:
         kernel = exercise(net, scenario)
         assert trace.end() == 0
-        drops, summary = trace.drops, trace.summary
+        lines, drops, summary = trace.lines, trace.drops, trace.summary
         assert trace.stderr == ""
     assert kernel == {item.name: item.delta for item in scenario.kernel}
-    assert len(drops) == summary["drops"] == summary["events_streamed"] == COUNT
+    assert len(drops) == summary["drops"] == COUNT
+    others = summary["icmp_received"] + summary["pmtu_changes"]
+    assert len(lines) == summary["events_streamed"] == COUNT + others
     assert summary["verdicts"] == {expected.verdict: COUNT}
     assert [drop["count"] for drop in drops] == [1] * COUNT
     for drop in drops:
@@ -165,6 +168,43 @@ def test_a_filter_on_tunnels_and_devices(request):
         for trace, count in ((tunnel, COUNT), (device, COUNT), (other, 0)):
             assert trace.end() == 0
             assert (len(trace.drops), trace.summary["drops"]) == (count, count)
+
+
+def test_path_mtus_and_messages_that_arrive_are_among_the_lines():
+    with lab.built(TOPOLOGY) as net:
+        space = ("--netns", net["a"].name)
+        with (
+            Trace(*space) as lines,
+            Trace(*space, "--verdict", "told") as none,
+            Trace(*space, text=True) as text,
+        ):
+            for mtu in (1390, 500, 1300):
+                assert provoke(net, 4, TARGETS[4][0], mtu)
+                lines.wait_for(
+                    lambda line, mtu=mtu: line["type"] == "icmp_received" and line["mtu"] == mtu
+                )
+                awaited(lambda mtu=mtu: f"{mtu} received" in text.stdout)
+            assert [trace.end() for trace in (lines, none, text)] == [0, 0, 0]
+            found, summary = lines.lines, lines.summary
+            assert none.lines == []
+            assert (none.summary["icmp_received"], none.summary["pmtu_changes"]) == (0, 0)
+            shown, said = text.stdout, text.stderr
+    heard = [line for line in found if line["type"] == "icmp_received"]
+    assert [(line["mtu"], line["outcome"], line["effective"]) for line in heard] == [
+        (1390, "applied", 1390),
+        (500, "clamped", 552),
+        (1300, "locked", 552),
+    ]
+    changes = [line for line in found if line["type"] == "pmtu"]
+    assert [(line["change"], line["new"], line["via"]) for line in changes] == [
+        ("created", 1390, "icmp"),
+        ("lowered", 552, "icmp"),
+    ]
+    assert [line["ts"] for line in found] == sorted(line["ts"] for line in found)
+    assert (summary["icmp_received"], summary["pmtu_changes"]) == (3, 2)
+    assert ":9, clamped, 552 in force" in shown
+    assert f"{TARGETS[4][0]} via {GATES[4]['r']} lowered, was 1390, locked, by icmp" in shown
+    assert "3 messages arrived, path MTUs changed 2 times" in said
 
 
 def test_other_namespaces_are_not_shown(net):

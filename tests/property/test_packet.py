@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import hostile
 from pmtutrace.kernel import sites, sources
 from pmtutrace.layout import Layout
-from pmtutrace.tracing import decode
+from pmtutrace.tracing import decode, quoted
 
 HERE, BPF = Path(__file__).parent, Path(__file__).parents[2] / "bpf"
 LAYOUT = Layout(sources.layout_source())
@@ -64,6 +64,17 @@ def test_nothing_outside_of_what_is_hostile_is_read(parse):
         chance, good = built(seed)
         octets = hostile.hostile(chance, good)
         assert parse(octets)[0] in (0, -1), (seed, octets.hex())
+
+
+def test_what_messages_quote_is_read_alike(parse):
+    """The reader of what messages quote, in Python, finds the same flow and outer header."""
+    for seed in range(PACKETS):
+        chance, good = built(seed)
+        for octets in (good.octets, hostile.hostile(chance, good)):
+            result, flow, outer = parse(octets)
+            found = quoted.read(octets)
+            assert (found.flow, found.outer) == (flow, outer), (seed, octets.hex())
+            assert bool(found.outermost.saddr) == (result == 0)
 
 
 @given(st.binary(max_size=300))

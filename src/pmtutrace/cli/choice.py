@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from pmtutrace.tracing.filters import Filter
+    from pmtutrace.tracing.summary import Tally
     from pmtutrace.tracing.tracer import Settings, Tracer
 
 VERDICTS = ("told", "suppressed", "lost", "never_attempted", "local")
@@ -128,6 +129,19 @@ def say_blind(tracer: Tracer) -> None:
     for attached in tracer.attached:
         if attached.left_out and attached.blind:
             click.echo(f"cold: without hook {attached.hook.name}: {attached.blind}", err=True)
+
+
+def follow_paths(tracer: Tracer, spaces: Collection[int] | None) -> Tally | None:
+    """Have a tracer tell of path MTUs and of messages that arrive; None if it cannot."""
+    from pmtutrace.pmtu.watch import Watch
+    from pmtutrace.tracing.summary import Tally
+
+    try:
+        tracer.follow(Watch(spaces, listen=not tracer.tells("received")))
+    except OSError as error:
+        click.echo(f"pmtutrace: path MTUs cannot be read: {error.strerror}", err=True)
+        return None
+    return Tally()
 
 
 def say_ready(path: Path) -> None:

@@ -77,7 +77,8 @@ def _listing(path: Path) -> bytes:
 def _forecast(built: Image, kallsyms: bytes) -> None:
     """Say by which rung each hook will be attached at best; what the kernel refuses shows there."""
     from pmtutrace.kernel import plan, symbols
-    from pmtutrace.kernel.hooks import FUNCTIONS, HOOKS, How
+    from pmtutrace.kernel.hooks import FUNCTIONS, HOOKS
+    from pmtutrace.kernel.ladder import How
 
     ways: dict[How, plan.Support] = {
         "tracepoint": plan.Support(None),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from pmtutrace.events import Event
     from pmtutrace.tracing.filters import Filter
+    from pmtutrace.tracing.summary import Tally
 
 
 class Lines:
@@ -39,6 +40,7 @@ class Lines:
         live: bool,
     ) -> None:
         self.shown = 0
+        self.tally: Tally | None = None  # while nobody follows path MTUs
         self._wanted = wanted
         self._as_json = as_json
         self._most = most
@@ -53,11 +55,17 @@ class Lines:
 
     def take(self, event: Event) -> bool:
         """Write an event if it is wanted; False once enough were written, and no more are."""
-        self._wanted.learn(event)
+        self.learn(event)
         if not self._enough() and self._wanted.matches(event):
             self.shown += 1
             self._write(event)
         return not self._enough()
+
+    def learn(self, event: Event) -> None:
+        """Take in an event, whether or not it is shown."""
+        self._wanted.learn(event)
+        if self.tally is not None and self._wanted.matches(event):
+            self.tally.take(event)
 
     def _enough(self) -> bool:
         return self._most is not None and self.shown >= self._most

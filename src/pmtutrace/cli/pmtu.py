@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import ipaddress
 import json
 import os
 import resource
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -27,6 +29,7 @@ COLUMNS = ("NETNS", "DESTINATION", "VIA", "DEV", "MTU", "LOCK", "AGE", "EXPIRES"
 TO_THE_RIGHT = ("MTU", "AGE", "EXPIRES")
 MAIN_TABLE = 254
 TUNNELS_WITHIN_S = 10.0
+SETTLING_S, LONG = 0.05, 60.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -108,7 +111,7 @@ def pmtu(netns: tuple[str, ...], family: int | None, follow: bool, as_json: bool
     _make_room()
     spaces = {namespaces.inum(name) for name in netns} or None
     families = frozenset((family,) if family else (4, 6))
-    with Watch(spaces, families) as watch:
+    with Watch(spaces, families, listen=follow and os.geteuid() == 0) as watch:
         watch.look()
         _say_what_is_unseen(watch, spaces)
         # Reading tunnels takes far longer than all else: only where there is something to tell.
@@ -198,17 +201,20 @@ def _show(rows: list[Row], *, as_json: bool) -> None:
 def _follow(watch: Watch, inventory: Inventory, *, as_json: bool) -> None:
     from pmtutrace import jsonl
     from pmtutrace.kernel import netns
+    from pmtutrace.tracing.devices import Devices
+    from pmtutrace.tracing.naming import quoted_tunnel
+    from pmtutrace.tracing.paths import Paths
 
     if not as_json:
         click.echo(text.HEADER)
         sys.stdout.flush()
+    whose = functools.partial(quoted_tunnel, inventory)
+    paths = Paths(watch, tunnel=whose, inside=inventory.inside, device=Devices().name)
     while True:
-        watch.wait()
+        watch.wait(SETTLING_S if paths.undecided else LONG)
         # Namespaces are opened while waiting, and have a name while they are looked at.
         names = netns.names()
-        for change in watch.look():
-            inside = inventory.inside(change.netns, change.daddr, change.ifindex, change.new)
-            event = dataclasses.replace(change, tunnels=inside)
+        for event in paths.events(paths.read(), time.time_ns()):
             if as_json:
                 click.echo(json.dumps(jsonl.event(event, names)))
             else:

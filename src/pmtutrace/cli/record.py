@@ -89,6 +89,7 @@ def record(**options: Any) -> int:  # noqa: ANN401 -- whatever the options above
     wanted = choice.wanted(options, spaces)
     with Tracer(choice.settings(options, spaces, options["snaplen"])) as tracer:
         choice.say_blind(tracer)
+        choice.follow_paths(tracer, spaces)
         return _record(tracer, wanted, recording, options)
 
 

@@ -139,6 +139,11 @@ def summary(totals: Mapping[str, Any]) -> list[str]:
     lines = [f"{totals['drops']} oversize packets dropped in {totals['seconds']:.1f} s{tail}"]
     if totals["fragmented"]:
         lines.append(f"  {totals['fragmented']} outer packets of tunnels left as fragments")
+    if totals["icmp_received"] or totals["pmtu_changes"]:
+        lines.append(
+            f"  {totals['icmp_received']} messages arrived,"
+            f" path MTUs changed {totals['pmtu_changes']} times"
+        )
     for cause, number in totals["causes"].items():
         lines.append(f"  {number} suppressed: {cause}")
     lost = {kind: number for kind, number in totals["losses"].items() if number}
@@ -151,6 +156,7 @@ LOSSES = {
     "ring_full": "an event was not shown because the ring was full; its packets are counted",
     "counters_full": "a packet was counted without its flow because the table was full",
     "news_full": "a message could not be remembered; a verdict may be wrong",
+    "received": "a message that arrived was not shown: there were too many",
     "nested": "too many levels of interrupts at once: a packet was not looked at",
     "recursion": "the kernel skipped a run inside a run: a packet may not have been looked at",
 }

@@ -60,6 +60,7 @@ def trace(**options: Any) -> int:  # noqa: ANN401 -- whatever the options above 
     with Tracer(settings) as tracer, on_interrupt(tracer.stop):
         began = time.monotonic()
         choice.say_blind(tracer)
+        lines.tally = choice.follow_paths(tracer, spaces)
         if options["ready_file"]:
             choice.say_ready(options["ready_file"])
         privileges.keep()
@@ -86,13 +87,19 @@ def _close(
 
     counters, fragments = tracer.counters(), tracer.fragments()
     # What is still in the ring teaches the filter its places; it is counted, but not shown.
-    for event in tracer.poll():
-        wanted.learn(event)
+    for event in tracer.poll(last=True):
+        lines.learn(event)
     if wanted.interface is not None:
         wanted.ask((*counters, *fragments), tracer.device)
     losses = tracer.losses()
     totals = summarize(
-        counters, fragments, losses, wanted=wanted, seconds=seconds, streamed=lines.shown
+        counters,
+        fragments,
+        losses,
+        wanted=wanted,
+        seconds=seconds,
+        streamed=lines.shown,
+        tally=lines.tally,
     )
     lines.end(totals)
     if options["strict"] and any(losses.values()):

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from pmtutrace.kernel.btf import Btf
-    from pmtutrace.kernel.hooks import How
+    from pmtutrace.kernel.ladder import How
 
 BPF_F_NO_PREALLOC = 1  # linux/bpf.h
 LONGEST = frozenset({"kfree_skb"})

@@ -14,7 +14,7 @@ from pmtutrace.kernel.plan import Features, Support
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pmtutrace.kernel.hooks import How
+    from pmtutrace.kernel.ladder import How
 
 # r0 = 0; exit
 NOTHING = bytes.fromhex("b7000000000000009500000000000000")

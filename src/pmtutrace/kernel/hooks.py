@@ -6,67 +6,11 @@ attachments work; what it settles for the programs is written into their setting
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-Cost = Literal["cold", "hot"]
-How = Literal["tracepoint", "kprobe", "kretprobe", "fentry", "fexit"]
+from pmtutrace.kernel.ladder import Attachment, Hook, How, Rung
+
 WHO_REFUSED = "which function refused a local socket"
-
-
-@dataclass(frozen=True, slots=True)
-class Attachment:
-    """One program of bpf/ on one tracepoint or kernel function, in a module or in none."""
-
-    how: How
-    program: str
-    target: str
-    module: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Rung:
-    """One way to attach a hook.
-
-    Args:
-        name: one or two words.
-        attachments: all of them, or the rung does not hold.
-        settings: members of ``struct config`` that it sets to 1.
-        blind: what a better rung would tell and this one does not.
-        cost: ``hot`` where that is so of this rung only, and not of the whole hook.
-    """
-
-    name: str
-    attachments: tuple[Attachment, ...]
-    settings: tuple[str, ...] = ()
-    blind: str = field(default="", kw_only=True)
-    cost: Cost = field(default="cold", kw_only=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Hook:
-    """A hook with its ladder.
-
-    Args:
-        name: one word.
-        tells: what is known because of it.
-        cost: ``cold`` (only when something is refused) or ``hot`` (for every packet of some kind).
-        ladder: rungs, best first.
-        blind: what is not known if no rung holds, or what is inferred instead.
-        needed: True if there is no tracing without it.
-    """
-
-    name: str
-    tells: str
-    cost: Cost
-    ladder: tuple[Rung, ...]
-    blind: str
-    needed: bool = field(default=False, kw_only=True)
-
-    @property
-    def module(self) -> str:
-        """The module that has its function: attached while that is loaded. Often there is none."""
-        return next((a.module for rung in self.ladder for a in rung.attachments if a.module), "")
 
 
 def _tp(program: str) -> Attachment:
@@ -134,6 +78,8 @@ TUNNEL_FUNCTIONS = (
     TunnelFunction("vti6", "vti6_tnl_xmit", "tunnel_device", "ip6_vti", "VTI over IPv6"),
     TunnelFunction("xfrm", "xfrmi_xmit", "tunnel_device", "xfrm_interface", "xfrm interfaces"),
 )
+BY_DUMPS = "what set a path MTU, and what it was between two looks, a second apart"
+ONE_END = "what came of a message, where another one about the same path followed within a second"
 BY_ENDPOINTS = "the device of an outer packet is found by its endpoints, if they are of one tunnel"
 
 
@@ -148,6 +94,20 @@ def _tunnel(f: TunnelFunction) -> Hook:
         "hot",
         (*rungs, Rung("inventory", (), blind=BY_ENDPOINTS)),
         BY_ENDPOINTS,
+    )
+
+
+def _received(how: How) -> tuple[Attachment, ...]:
+    return (
+        Attachment(how, f"receive4_{how}", "icmp_unreach"),
+        Attachment(how, f"receive6_{how}", "icmpv6_notify"),
+    )
+
+
+def _path(how: How) -> tuple[Attachment, ...]:
+    return (
+        Attachment(how, f"path4_{how}", "update_or_create_fnhe"),
+        Attachment(how, f"path6_{how}", "rt6_do_update_pmtu"),
     )
 
 
@@ -313,6 +273,37 @@ HOOKS = (
             Rung("fentry", (Attachment("fentry", "vport_send_fentry", *OVS_SEND),)),
         ),
         "oversize packets that Open vSwitch refuses",
+    ),
+    Hook(
+        "path",
+        "a path MTU exception as it is set, and what set it",
+        "cold",
+        (
+            Rung("fentry", _path("fentry")),
+            Rung("kprobe", _path("kprobe")),
+            Rung("netlink", (), blind=BY_DUMPS),
+        ),
+        BY_DUMPS,
+    ),
+    Hook(
+        "received",
+        "a frag-needed or packet-too-big that arrives",
+        "cold",
+        (
+            Rung("fexit", _received("fexit")),
+            # At its end a function's arguments are gone: they are kept when it begins.
+            Rung(
+                "kretprobe",
+                (
+                    Attachment("kprobe", "receive_enter_kprobe", "icmp_unreach"),
+                    Attachment("kprobe", "receive_enter_kprobe", "icmpv6_notify"),
+                    *_received("kretprobe"),
+                ),
+            ),
+            # A raw socket in each namespace, where path MTUs are followed.
+            Rung("socket", (), blind=ONE_END),
+        ),
+        "frag-needed and packet-too-big that arrive",
     ),
     Hook(
         "modules",

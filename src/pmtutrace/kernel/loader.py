@@ -17,8 +17,8 @@ from pmtutrace.kernel.plan import COLD
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pmtutrace.kernel.hooks import Attachment, Cost, Hook, Rung
     from pmtutrace.kernel.image import Image
+    from pmtutrace.kernel.ladder import Attachment, Cost, Hook, Rung
     from pmtutrace.kernel.plan import Step
 
 

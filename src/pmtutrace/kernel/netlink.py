@@ -19,7 +19,7 @@ ATTRIBUTE = struct.Struct("=HH")  # struct nlattr: length, type
 CODE = struct.Struct("=i")  # a negative errno
 TYPE_MASK = 0x3FFF  # NLA_TYPE_MASK: without the flags "nested" and "network byte order"
 ERROR, DONE = 2, 3  # NLMSG_*
-REQUEST, DUMP, INTERRUPTED = 0x1, 0x300, 0x10  # NLM_F_*
+REQUEST, ACK, DUMP, INTERRUPTED = 0x1, 0x4, 0x300, 0x10  # NLM_F_*
 SOL_NETLINK = 270
 ADD_MEMBERSHIP, GET_STRICT_CHECK = 1, 12  # NETLINK_*
 LINK, IPV4_ADDRESS, IPV4_ROUTE, IPV6_ADDRESS, IPV6_ROUTE, NEXTHOP = 1, 5, 7, 9, 11, 32  # RTNLGRP_*

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from pmtutrace.kernel.hooks import Attachment, Hook, How, Rung
+    from pmtutrace.kernel.ladder import Attachment, Hook, How, Rung
 
 COLD = "hot, and only cold ones are wanted"
 

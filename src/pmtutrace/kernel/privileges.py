@@ -13,15 +13,16 @@ from pmtutrace.errors import PrivilegeError
 
 STATUS = Path("/proc/self/status")
 CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 1, 2
-CAP_NET_ADMIN, CAP_SYS_PTRACE, CAP_SYS_ADMIN = 12, 19, 21
+CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_PTRACE, CAP_SYS_ADMIN = 12, 13, 19, 21
 CAP_SYSLOG, CAP_PERFMON, CAP_BPF = 34, 38, 39
 # Once attached: reading maps (BPF), entering namespaces to name devices and tunnels (SYS_ADMIN,
-# SYS_PTRACE and DAC_READ_SEARCH to find them in /proc, NET_ADMIN to list links), and symbols of
-# modules that come later (SYSLOG).
+# SYS_PTRACE and DAC_READ_SEARCH to find them in /proc, NET_ADMIN to list links, NET_RAW to hear of
+# messages that arrive in those that come later), and symbols of modules that come later (SYSLOG).
 TRACING = frozenset(
     {
         CAP_DAC_READ_SEARCH,
         CAP_NET_ADMIN,
+        CAP_NET_RAW,
         CAP_SYS_PTRACE,
         CAP_SYS_ADMIN,
         CAP_SYSLOG,

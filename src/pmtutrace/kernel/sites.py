@@ -105,3 +105,21 @@ def owners() -> dict[str, tuple[Site, Site]]:
             for version in (4, 6) if site.version is None else (site.version,):
                 found.setdefault(name, {})[version] = site
     return {name: (by.get(4) or by[6], by.get(6) or by[4]) for name, by in found.items()}
+
+
+# What sets a path MTU exception, by functions on the stack then; and whether the kernel is taking
+# up a message there: TCP may do it later, when nobody is using the socket any more.
+ORIGINS = {
+    "icmp_unreach": ("icmp", True),
+    "icmpv6_notify": ("icmp", True),
+    "tcp_v4_mtu_reduced": ("icmp", False),
+    "tcp_v6_mtu_reduced": ("icmp", False),
+    **dict.fromkeys(
+        (
+            *("skb_tunnel_check_pmtu", "tnl_update_pmtu", "ip_tunnel_xmit", "ip_md_tunnel_xmit"),
+            *("ipip6_tunnel_xmit", "sit_tunnel_xmit", "ip6_tnl_xmit", "vti_tunnel_xmit"),
+            *("vti6_tnl_xmit", "xfrmi_xmit"),
+        ),
+        ("tunnel", False),
+    ),
+}

@@ -24,6 +24,8 @@ TEXTS = (
     "hooks/icmp_leave.bpf.c",
     "hooks/route.bpf.c",
     "hooks/icmp_lost.bpf.c",
+    "hooks/pmtu.bpf.c",
+    "hooks/icmp_receive.bpf.c",
     "hooks/modules.bpf.c",
     "hooks/tunnel_xmit.bpf.c",
     "hooks/openvswitch.bpf.c",

@@ -186,7 +186,7 @@ class Changes:
                 new=new,
                 locked=item.locked,
                 expires=expires,
-                via=self._via,
+                via=self._via if new is not None else "unknown",  # it is not about an end
             )
         )
 

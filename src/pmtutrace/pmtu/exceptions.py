@@ -64,6 +64,21 @@ def request(family: int, sequence: int) -> bytes:
     return netlink.HEADER.pack(length, RTM_GETROUTE, flags, sequence, 0) + body
 
 
+def in_force(payload: bytes) -> tuple[int, int, bool]:
+    """Read a route: its device's index, its MTU as it is in force or 0, and whether that is locked.
+
+    Raises:
+        OSError: EBADMSG, it ends too early or its parts do not fit together.
+    """
+    told = netlink.attributes(payload[ROUTE.size :])
+    metrics = netlink.attributes(told.get(METRICS, b""))
+    try:
+        locked = bool(number(metrics.get(LOCK)) & 1 << MTU)
+        return number(told.get(OIF)), number(metrics.get(MTU)), locked
+    except struct.error as error:
+        raise OSError(errno.EBADMSG, f"netlink: {os.strerror(errno.EBADMSG)}") from error
+
+
 def exception(payload: bytes) -> PathMtu | None:
     """Read the body of an RTM_NEWROUTE message; None where it is no path MTU exception.
 

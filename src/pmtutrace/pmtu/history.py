@@ -34,6 +34,10 @@ class History:
         """Return what is known to be there in a namespace."""
         return list(self._spaces.get(netns, {}).values())
 
+    def spaces(self) -> set[int]:
+        """Return the namespaces of which something is known."""
+        return set(self._spaces)
+
     def begin(self, dump: Dump) -> None:
         """Take what there is when watching begins: nothing has changed."""
         self._keep_time(dump)

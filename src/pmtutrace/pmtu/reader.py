@@ -13,15 +13,19 @@ from typing import TYPE_CHECKING
 
 from pmtutrace.errors import PmtutraceError
 from pmtutrace.kernel import links, netlink, netns
-from pmtutrace.pmtu import exceptions
+from pmtutrace.pmtu import exceptions, ways
 from pmtutrace.pmtu.changes import NSEC, Dump
+from pmtutrace.pmtu.news import InForce
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pmtutrace.pmtu.ears import Ears
     from pmtutrace.pmtu.exceptions import PathMtu
 
 ATTEMPTS = 5
+SWITCH = 0  # no family
+NO_PMTU_DISC = "/proc/sys/net/ipv4/ip_no_pmtu_disc"
 INIT = "/proc/1/ns/net"
 # What cuts off exceptions, or may. Nexthops have notifications of their own from 5.3 on.
 GROUPS = (
@@ -43,9 +47,15 @@ class Reader:
     Args:
         inum: inode of that namespace.
         families: what to read, of 4 and 6.
+        ears: where to hear of messages that arrive; None if nobody wants that, or knows better.
     """
 
-    def __init__(self, inum: int, families: frozenset[int] = frozenset((4, 6))) -> None:
+    def __init__(
+        self,
+        inum: int,
+        families: frozenset[int] = frozenset((4, 6)),
+        ears: Ears | None = None,
+    ) -> None:
         self._inum = inum
         self._families = families
         self._sequence = 0
@@ -53,9 +63,13 @@ class Reader:
         self._asked = netlink.opened()
         self._asked.setsockopt(netlink.SOL_NETLINK, netlink.GET_STRICT_CHECK, 1)
         self._sysctls = {family: _lifetime_file(family) for family in sorted(families)}
+        self._sysctls[SWITCH] = _switch_file()
+        self._ear = ears.open(inum, families) if ears else None
 
     def close(self) -> None:
         """Let go of the namespace."""
+        if self._ear is not None:
+            self._ear.close()
         self._bell.close()
         self._asked.close()
         for descriptor in self._sysctls.values():
@@ -85,10 +99,25 @@ class Reader:
             monotonic,
             tuple(found),
             self._families,
-            {f: seconds for f in self._families if (seconds := self._lifetime(f)) is not None},
+            {f: seconds for f in self._families if (seconds := self._number(f)) is not None},
             {index: links.name(self._asked, index) for index in {item.ifindex for item in found}},
             self._rerouted(),
         )
+
+    def in_force(self, daddr: str) -> InForce | None:
+        """Return the MTU in force on the way to an address now, None where there is no way."""
+        self._sequence += 1
+        try:
+            self._asked.send(ways.request(daddr, sequence=self._sequence))
+            answers = [p for kind, _, p, _ in self._answer() if kind == exceptions.RTM_NEWROUTE]
+            ifindex, mtu, locked = exceptions.in_force(answers[0])
+            return InForce(mtu or links.mtu(self._asked, ifindex), locked)
+        except (OSError, IndexError):
+            return None
+
+    def no_pmtu_disc(self) -> int:
+        """Return ``net.ipv4.ip_no_pmtu_disc``; 0, the default, where it cannot be read."""
+        return int(self._number(SWITCH) or 0)
 
     def _dump(self, family: int) -> list[tuple[PathMtu, int]]:
         """Return the exceptions, each with CLOCK_MONOTONIC when it was read."""
@@ -133,13 +162,23 @@ class Reader:
                 )
         return frozenset(found)
 
-    def _lifetime(self, family: int) -> float | None:
-        """Return the seconds that a new exception has, None where they cannot be read."""
-        descriptor = self._sysctls[family]
+    def _number(self, which: int) -> float | None:
+        """Return a sysctl: the seconds that a new exception of a family has, or the switch.
+
+        None where it cannot be read.
+        """
+        descriptor = self._sysctls[which]
         try:
             return None if descriptor is None else float(os.pread(descriptor, 32, 0))
         except (OSError, ValueError):
             return None
+
+
+def _switch_file() -> int | None:
+    try:
+        return os.open(NO_PMTU_DISC, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
 
 
 def _lifetime_file(family: int) -> int | None:

@@ -11,10 +11,12 @@ from pmtutrace.pmtu.history import History
 from pmtutrace.pmtu.reader import Reader
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from pmtutrace.events import PathMtuChange
     from pmtutrace.pmtu.changes import Dump, Known
+    from pmtutrace.pmtu.ears import Ears
+    from pmtutrace.pmtu.news import InForce, News
 
 LOOK_EVERY_S = 1.0  # the shortest life that `mtu_expires` can give
 LOOK_SHARE = 0.05  # of one core: a walk through a million routes takes its time
@@ -26,13 +28,19 @@ class Watch:
     Args:
         only: inodes of the namespaces that are wanted; None for all.
         families: what to read, of 4 and 6.
+        listen: whether to hear, by a socket, of messages that arrive.
     """
 
     def __init__(
-        self, only: Collection[int] | None = None, families: frozenset[int] = frozenset((4, 6))
+        self,
+        only: Collection[int] | None = None,
+        families: frozenset[int] = frozenset((4, 6)),
+        *,
+        listen: bool = False,
     ) -> None:
         self.history = History()
-        self._spaces = Spaces(lambda inum: Reader(inum, families), only)
+        self._ears = _ears() if listen else None
+        self._spaces = Spaces(lambda inum: Reader(inum, families, self._ears), only)
         self._watched: set[int] | None = None
         self._last: dict[int, Dump] = {}
         self._due = 0.0
@@ -46,11 +54,18 @@ class Watch:
     def close(self) -> None:
         """Let go of all namespaces."""
         self._spaces.close()
+        if self._ears is not None:
+            self._ears.close()
 
     @property
     def unread(self) -> int:
         """Return how many namespaces could not be entered."""
         return self._spaces.missing
+
+    @property
+    def listens(self) -> bool:
+        """Say whether messages that arrive are heard here."""
+        return self._ears is not None
 
     def look(self) -> list[PathMtuChange]:
         """Read all exceptions; return what changed since the last time, in order of time.
@@ -60,23 +75,42 @@ class Watch:
         Raises:
             OSError: no namespace at all could be read.
         """
+        return self.take(self.read())
+
+    def read(self, only: Collection[int] | None = None) -> list[Dump]:
+        """Read the exceptions of these namespaces, or of all, without saying what has changed.
+
+        Raises:
+            OSError: none of them could be read.
+        """
         began = time.monotonic()
         if began >= self._spaces.scan_at:
             self._spaces.scan()
+        dumps = self._dumps(only)
+        ended = time.monotonic()
+        if only is None:
+            pause = (ended - began) * (1 / LOOK_SHARE - 1)
+            self._due = max(began + LOOK_EVERY_S, ended + pause)
+        return dumps
+
+    def take(self, dumps: Iterable[Dump]) -> list[PathMtuChange]:
+        """Return what has changed until these were read, in order of time.
+
+        What the kernel said of the time before has to be told first: :meth:`.History.told`.
+        """
         found: list[PathMtuChange] = []
         first, watched = self._watched is None, self._watched or set()
-        for inum in watched - self._spaces.held.keys():
+        held = self._spaces.held.keys()
+        for inum in (watched | self.history.spaces()) - held:
             found += self.history.forget(inum, time.time_ns())
-        dumps = self._dumps()
-        self._last = {dump.netns: dump for dump in dumps}
+            self._last.pop(inum, None)
         for dump in dumps:
+            self._last[dump.netns] = dump
             if first:
                 self.history.begin(dump)
             else:
                 found += self.history.take(dump)
-        self._watched = set(self._spaces.held)
-        ended = time.monotonic()
-        self._due = max(began + LOOK_EVERY_S, ended + (ended - began) * (1 / LOOK_SHARE - 1))
+        self._watched = set(held)
         return sorted(found, key=lambda change: change.ts)
 
     def now(self) -> Iterator[tuple[Dump, Known]]:
@@ -85,17 +119,48 @@ class Watch:
             for known in self.history.known(inum):
                 yield self._last[inum], known
 
-    def wait(self) -> None:
-        """Wait until it is time to look again; open what namespaces come meanwhile."""
+    def heard(self) -> list[News]:
+        """Return the messages that have arrived since last asked, if it listens."""
+        return self._ears.heard() if self._ears is not None else []
+
+    def in_force(self, netns: int, daddr: str) -> InForce | None:
+        """Return the MTU in force from a namespace to an address now; None without a way."""
+        reader = self._spaces.held.get(netns)
+        return reader.in_force(daddr) if reader else None
+
+    def no_pmtu_disc(self, netns: int) -> int:
+        """Return ``net.ipv4.ip_no_pmtu_disc`` of a namespace."""
+        reader = self._spaces.held.get(netns)
+        return reader.no_pmtu_disc() if reader else 0
+
+    @property
+    def due(self) -> bool:
+        """Say whether it is time to look; open what namespaces have come meanwhile."""
+        if self._stirred(0):
+            self._spaces.scan()
+        return time.monotonic() >= self._due
+
+    def wait(self, at_most: float = LOOK_EVERY_S) -> None:
+        """Wait until it is time to look again, or something is heard; open new namespaces."""
+        end = min(self._due, time.monotonic() + at_most)
+        while (left := end - time.monotonic()) > 0:
+            if not self._stirred(left):
+                return
+            self._spaces.scan()
+
+    def _stirred(self, within_s: float) -> bool:
+        """Say if namespaces may have come or gone; end at once if something is heard."""
         poll = select.poll()
         poll.register(self._spaces.mounts, select.POLLPRI | select.POLLERR)
-        while (left := self._due - time.monotonic()) > 0:
-            if poll.poll(left * 1000):
-                self._spaces.scan()
+        if self._ears is not None:
+            poll.register(self._ears, select.POLLIN)
+        return any(number == self._spaces.mounts for number, _ in poll.poll(within_s * 1000))
 
-    def _dumps(self) -> list[Dump]:
+    def _dumps(self, only: Collection[int] | None) -> list[Dump]:
         found, failure = [], None
-        for reader in self._spaces.held.values():
+        for inum, reader in self._spaces.held.items():
+            if only is not None and inum not in only:
+                continue
             try:
                 found.append(reader.read())
             except OSError as error:  # not this time; the next dump catches up
@@ -103,3 +168,9 @@ class Watch:
         if failure and not found:
             raise failure
         return found
+
+
+def _ears() -> Ears:
+    from pmtutrace.pmtu.ears import Ears
+
+    return Ears()

@@ -91,7 +91,7 @@ def _asked(
     asked: socket.socket, question: tuple[str, str | None, int | None], flags: int
 ) -> bytes | None:
     """Return the body of the route that the kernel answers with; None where it refuses."""
-    asked.send(_request(*question, flags))
+    asked.send(request(*question, flags))
     for kind, _, _, payload in netlink.messages(asked.recv(netlink.RECEIVED_AT_MOST)):
         if kind == RTM_NEWROUTE:
             return payload
@@ -113,7 +113,10 @@ def _now(asked: socket.socket, found: Way, leg: Leg) -> int | None:
     return exceptions.number(metrics.get(MTU)) or leg.mtu
 
 
-def _request(daddr: str, saddr: str | None, oif: int | None, flags: int) -> bytes:
+def request(
+    daddr: str, saddr: str | None = None, oif: int | None = None, flags: int = 0, sequence: int = 0
+) -> bytes:
+    """Return the question for a route; one with a number is acknowledged after the answer."""
     family = FAMILIES[6 if ":" in daddr else 4]
     bits = 128 if family == socket.AF_INET6 else 32
     attributes = [(exceptions.DST, socket.inet_pton(family, daddr))]
@@ -125,7 +128,8 @@ def _request(daddr: str, saddr: str | None, oif: int | None, flags: int) -> byte
     for kind, value in attributes:
         body += netlink.ATTRIBUTE.pack(netlink.ATTRIBUTE.size + len(value), kind) + value
     length = netlink.HEADER.size + len(body)
-    return netlink.HEADER.pack(length, RTM_GETROUTE, netlink.REQUEST, 1, 0) + body
+    ask = netlink.REQUEST | (netlink.ACK if sequence else 0)
+    return netlink.HEADER.pack(length, RTM_GETROUTE, ask, sequence, 0) + body
 
 
 def _read(

@@ -15,7 +15,7 @@ from pmtutrace.tracing.clock import HZ
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from pmtutrace.kernel.hooks import Hook
+    from pmtutrace.kernel.ladder import Hook
     from pmtutrace.tracing.settings import Settings
 
 BTF = Path("/sys/kernel/btf/vmlinux")
@@ -92,6 +92,13 @@ class KernelSide:
             if piece.start <= address < piece.end:
                 return f"{piece.symbol}+{address - piece.start:#x}"
         return symbols.resolve(address) if address else ""
+
+    def function(self, address: int) -> str:
+        """Return the function at a kernel address, if it is one that matters; else nothing."""
+        for piece in self._boot.ranges:
+            if piece.start <= address < piece.end:
+                return piece.name
+        return ""
 
     def watch(self, inum: int) -> None:
         """Add a network namespace, by inode, to those looked at (where only some are)."""
@@ -221,5 +228,5 @@ class KernelSide:
 
 
 def _names() -> frozenset[str]:
-    """Return the functions whose addresses matter: those hooked, and the sites."""
-    return hooks.FUNCTIONS | sites.owners().keys()
+    """Return the functions whose addresses matter: those hooked, sites, what sets path MTUs."""
+    return hooks.FUNCTIONS | sites.owners().keys() | sites.ORIGINS.keys()

@@ -13,14 +13,16 @@ from pmtutrace.tracing.devices import Devices
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pmtutrace.events import CounterKey
+    from pmtutrace.events import CounterKey, InnerMtu
     from pmtutrace.kernel.image import Image
+    from pmtutrace.tracing.quoted import Quoted
     from pmtutrace.tunnels.inventory import Inventory
     from pmtutrace.tunnels.tunnel import Tunnel
 
 FLAG_DF, FLAG_COUNTED_TOLD = 1, 2
 HOOKS = {1: "OUTPUT", 2: "POSTROUTING"}
 UDP, ESP, PORT_ESP = 17, 50, 4500
+NO_TUNNEL = (0, 1, 6, 33, 58, 132, 136)  # ICMP and transports that no tunnel is made of
 FIRST_DUMP_S = 2.0
 
 
@@ -185,6 +187,16 @@ class Namer:
             )
         return _reference(found, printable(found.name)) if found else None
 
+    def tunnel_of(self, netns: int, about: Quoted) -> TunnelRef | None:
+        """Return the tunnel whose packet a message quotes, by its endpoints."""
+        return quoted_tunnel(self.inventory, netns, about) if self.inventory else None
+
+    def inside(
+        self, netns: int, address: str, ifindex: int, mtu: int | None
+    ) -> tuple[InnerMtu, ...]:
+        """Return the tunnels to a far end and their inner MTU; see :meth:`.Table.inside`."""
+        return self.inventory.inside(netns, address, ifindex, mtu) if self.inventory else ()
+
     def _known(self, device: Device, name: str, kind: str) -> TunnelRef:
         """Return a tunnel that the kernel has named, with what the inventory knows of it."""
         found = None
@@ -197,6 +209,17 @@ class Namer:
 
 def _reference(tunnel: Tunnel, name: str) -> TunnelRef:
     return TunnelRef(name, tunnel.type, tunnel.local, tunnel.remote, tunnel.overhead)
+
+
+def quoted_tunnel(inventory: Inventory, netns: int, about: Quoted) -> TunnelRef | None:
+    """Return the tunnel whose packet a message quotes, by its endpoints; None if it is none's."""
+    first = about.outermost
+    if first.proto in NO_TUNNEL:
+        return None
+    inventory.wait(FIRST_DUMP_S)
+    port = first.dport if first.proto == UDP else None
+    found = inventory.by_outer(netns, first.saddr, first.daddr, first.proto, about.tunnel_id, port)
+    return _reference(found, printable(found.name)) if found else None
 
 
 def _is_esp(key: CounterKey) -> bool:

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections import Counter as Tally
+from collections import Counter as Multiset
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pmtutrace.events import IcmpReceived, PathMtuChange
 from pmtutrace.jsonl import SCHEMA, timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pmtutrace.events import Counter, CounterKey
+    from pmtutrace.events import Counter, CounterKey, Event
     from pmtutrace.tracing.filters import Filter
+
+
+@dataclass(slots=True)
+class Tally:
+    """Numbers of events that have no counters."""
+
+    received: int = 0
+    changes: int = 0
+
+    def take(self, event: Event) -> None:
+        """Count an event that is wanted."""
+        self.received += isinstance(event, IcmpReceived)
+        self.changes += isinstance(event, PathMtuChange)
 
 
 def summarize(
@@ -23,6 +38,7 @@ def summarize(
     wanted: Filter,
     seconds: float,
     streamed: int,
+    tally: Tally | None = None,
 ) -> dict[str, Any]:
     """Return the summary as the object of its JSON line.
 
@@ -33,9 +49,11 @@ def summarize(
         wanted: what is shown; the overflow entry, whose flows are unknown, is always counted.
         seconds: how long the run took.
         streamed: events shown.
+        tally: of wanted events; messages that had none, for want of room, are always counted. None
+            where nobody followed path MTUs.
     """
-    verdicts: Tally[str] = Tally()
-    causes: Tally[str] = Tally()
+    verdicts: Multiset[str] = Multiset()
+    causes: Multiset[str] = Multiset()
     for key, counter in counters.items():
         if key.site == "overflow" or wanted.counts(key):
             verdicts[key.verdict] += counter.packets
@@ -56,9 +74,9 @@ def summarize(
         "verdicts": dict(sorted(verdicts.items())),
         "causes": dict(sorted(causes.items())),
         "fragmented": sum(left),
-        # Nobody looks at these yet, and 0 would say that somebody did.
-        "icmp_received": None,
-        "pmtu_changes": None,
+        # 0 would say that somebody looked.
+        "icmp_received": tally.received + losses["received"] if tally else None,
+        "pmtu_changes": tally.changes if tally else None,
         "events_streamed": streamed,
         "events_lost": losses["ring_full"],
         "losses": dict(losses),

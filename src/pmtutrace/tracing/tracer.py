@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Self
 
 from pmtutrace.errors import LoadError, NotSupported
 from pmtutrace.kernel import libbpf
-from pmtutrace.tracing import clock, decode
+from pmtutrace.kernel.sites import ORIGINS
+from pmtutrace.tracing import clock, decode, paths
 from pmtutrace.tracing.kernelside import KernelSide
 from pmtutrace.tracing.moves import Move, Moves
 from pmtutrace.tracing.naming import Namer
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pmtutrace.events import Counter, CounterKey, Event
     from pmtutrace.kernel.image import Image
     from pmtutrace.kernel.loader import Attached
+    from pmtutrace.pmtu.watch import Watch
     from pmtutrace.tunnels.inventory import Inventory
 
 POSSIBLE_CPUS = Path("/sys/devices/system/cpu/possible")
@@ -56,6 +58,7 @@ class Tracer:
         self._moves: Moves | None = None
         # A queue and not an Event: a signal handler that sets an Event may wait for itself.
         self._stops: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._paths: paths.Paths | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -74,6 +77,7 @@ class Tracer:
         self._kernel = KernelSide(self.settings)
         try:
             self._namer = Namer(self._kernel.image, self._kernel.location)
+            self._path_size = self._kernel.image.layout.structs["path_event"].size
             self._ring = libbpf.Ring(self._kernel.loader.maps["ring"], self._take)
         except OSError as error:
             self.close()
@@ -88,6 +92,9 @@ class Tracer:
         if self._ring is not None:
             self._ring.close()
             self._ring = None
+        if self._paths is not None:
+            self._paths.close()
+            self._paths = None
         if self._kernel is not None:
             self._kernel.close()
             self._kernel = None
@@ -103,6 +110,11 @@ class Tracer:
         """Return whether a hook of the catalogue is attached, by whichever rung."""
         return any(a.hook.name == hook and a.rung is not None for a in self.attached)
 
+    def tells(self, hook: str) -> bool:
+        """Return whether programs tell of what a hook is for."""
+        held = (a.rung for a in self.attached if a.hook.name == hook)
+        return any(rung is not None and rung.attachments for rung in held)
+
     @property
     def image(self) -> Image:
         """What is loaded."""
@@ -111,6 +123,26 @@ class Tracer:
     def use(self, inventory: Inventory) -> None:
         """Name tunnels by this inventory; the tracer closes it."""
         self._namer.inventory = inventory
+
+    def follow(self, watch: Watch) -> None:
+        """Give events of path MTUs too: how they change, and messages that arrive.
+
+        Args:
+            watch: reads path MTUs, and listens where :meth:`tells` of no message that arrives; it
+                is asked for a first look, and the tracer closes it.
+
+        Raises:
+            OSError: no network namespace at all could be read.
+        """
+        watch.look()
+        kernel = self._running()
+        self._path_reader = paths.Reader(kernel.image.layout, kernel.function, ORIGINS)
+        self._paths = paths.Paths(
+            watch,
+            tunnel=self._namer.tunnel_of,
+            inside=self._namer.inside,
+            device=self._namer.devices.name,
+        )
 
     def watch(self, inum: int) -> None:
         """Add a network namespace, by inode, to those looked at (where only some are)."""
@@ -132,18 +164,31 @@ class Tracer:
     def _take(self, data: int, size: int) -> None:
         self._raw.append(ct.string_at(data, size))
 
-    def poll(self) -> list[Event]:
-        """Return the events that have come in since last asked, in order; tunnels come last."""
+    def poll(self, *, last: bool = False) -> list[Event]:
+        """Return the events that have come in since last asked, in order; tunnels come last.
+
+        What became of a message that arrived is known a moment later, and told then; ``last`` says
+        that nobody will ask again.
+        """
         if self._ring is None:
             return []
         if self._running().modules_moved() or time.monotonic() - self._refreshed > REFRESH_S:
             self.refresh()
+        dumps = self._paths.read() if self._paths else []
         self._ring.consume()
         out: list[Event] = []
         offset = clock.boot_offset()
         while self._raw:
-            out.append(self._namer.event(self._raw.popleft(), offset))
+            octets = self._raw.popleft()
+            if len(octets) == self._path_size:
+                if self._paths is not None:
+                    self._paths.tell(self._path_reader.read(octets, offset))
+            else:
+                out.append(self._namer.event(octets, offset))
         self.streamed += len(out)
+        if self._paths is not None:
+            out.extend(self._paths.events(dumps, time.time_ns(), last=last))
+            out.sort(key=lambda event: event.ts)
         if self._namer.inventory is not None:
             out.extend(self._namer.inventory.changes())
         return out
@@ -154,7 +199,7 @@ class Tracer:
         while True:
             stopped = self.stopped
             late = end is not None and time.monotonic() >= end
-            yield from self.poll()
+            yield from self.poll(last=stopped or late)
             if stopped or late:
                 return
             self._wait(POLL_S if end is None else min(POLL_S, end - time.monotonic()))

@@ -57,12 +57,17 @@ TUNNELS = {
 
 def rest(release, without):
     """Return the rungs of the hooks that hang on little else but the ways to attach."""
-    ways = {"fexit": "fexit", "kretprobe": "kretprobe"}
-    why = next((rung for way, rung in ways.items() if way not in without), "elimination")
+    at_the_end = next((way for way in ("fexit", "kretprobe") if way not in without), None)
     waiting = "neighbours" if release == V5 else "tracepoint"
-    ways = {"fentry": "fentry", "kprobe": "kprobe"}
-    fragment = next((rung for way, rung in ways.items() if way not in without), "tracepoint")
-    return {"why": why, "waiting": waiting, "fragment": fragment, **REST}
+    at_the_start = next((way for way in ("fentry", "kprobe") if way not in without), None)
+    return {
+        "why": at_the_end or "elimination",
+        "waiting": waiting,
+        "fragment": at_the_start or "tracepoint",
+        "path": at_the_start or "netlink",
+        "received": at_the_end or "socket",
+        **REST,
+    }
 
 
 @pytest.mark.parametrize(

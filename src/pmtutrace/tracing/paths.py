@@ -1,0 +1,311 @@
+"""Path MTUs beside the drops: messages that arrive, what came of them, and how exceptions change.
+
+The kernel tells of each exception that is set, and then of the message because of which it was set,
+from one CPU in this order. Where it does not, raw sockets hear of messages, and dumps, taken then
+and once a second, show what came of them. That an exception is no more, dumps alone can tell.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from pmtutrace.events import IcmpReceived
+from pmtutrace.pmtu import news as pmtu_news
+from pmtutrace.pmtu.exceptions import PathMtu
+from pmtutrace.pmtu.news import News, Outcome
+from pmtutrace.tracing import clock, decode, quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from pmtutrace.events import InnerMtu, PathMtuChange, TunnelRef
+    from pmtutrace.layout import Layout
+    from pmtutrace.pmtu.changes import Dump
+    from pmtutrace.pmtu.news import InForce
+    from pmtutrace.pmtu.watch import Watch
+    from pmtutrace.tracing.quoted import Quoted
+
+# TCP sets a path MTU a moment later if somebody is just using its socket.
+SETTLED_NS = 20_000_000
+# Where both belong to one look. What a dump says of when an exception was set may be late by as
+# long as its reader was kept from running.
+SAME_TIME_NS = 1_000_000_000
+ADDRESS = 8  # octets
+
+
+class Setting(NamedTuple):
+    """The kernel's word that it has set an exception; ``inside`` that it takes up a message."""
+
+    ts: int
+    netns: int
+    cpu: int
+    item: PathMtu
+    dev: str
+    via: str
+    inside: bool
+
+
+class Open(NamedTuple):
+    """A message of which it is not known yet what came of it."""
+
+    news: News
+    quoted: Quoted
+
+
+class Reader:
+    """Decodes ``struct path_event``.
+
+    Args:
+        layout: the layout of the image that writes it.
+        function: gives the name of the function at a kernel address, if it is one that matters.
+        origins: what sets an exception, by the name of a function on the stack.
+    """
+
+    def __init__(
+        self, layout: Layout, function: Callable[[int], str], origins: dict[str, tuple[str, bool]]
+    ) -> None:
+        self._codec = layout.codec("path_event")
+        self._names = layout.names("path_event")
+        self._received = layout.enums["event_type"]["EVENT_ICMP_RECEIVED"]
+        self._function = function
+        self._origins = origins
+
+    def read(self, octets: bytes, offset: int) -> News | Setting:
+        """Return what it says; ``offset`` leads from CLOCK_BOOTTIME to the Unix epoch."""
+        f = dict(zip(self._names, self._codec.unpack(octets), strict=True))
+        ts, family, dev = f["ts_ns"] + offset, f["family"], decode.name(f["dev"])
+        if f["type"] == self._received:
+            return News(
+                ts,
+                f["netns"],
+                f["cpu"],
+                family,
+                decode.address(f["saddr"], family),
+                decode.address(f["daddr"], family),
+                f["mtu"],
+                f["octets"][: f["caplen"]],
+                f["ifindex"],
+                dev,
+            )
+        item = PathMtu(
+            family=family,
+            daddr=decode.address(f["daddr"], family),
+            saddr=decode.address(f["saddr"], family) if f["has_source"] else None,
+            ifindex=f["ifindex"],
+            gateway=decode.address(f["gateway"], f["gateway_family"]) or None,
+            table=0,
+            mtu=f["mtu"],
+            locked=bool(f["locked"]),
+            expires=f["left"] / clock.HZ,
+        )
+        via, inside = self._origin(f["octets"])
+        return Setting(ts, f["netns"], f["cpu"], item, dev, via, inside)
+
+    def _origin(self, stack: bytes) -> tuple[str, bool]:
+        """Return what set an exception, and whether that was a message being taken up."""
+        found = []
+        for at in range(0, len(stack), ADDRESS):
+            name = self._function(int.from_bytes(stack[at : at + ADDRESS], "little"))
+            if name in self._origins:
+                found.append(self._origins[name])
+        via = found[0][0] if found else "unknown"
+        return via, any(inside for _, inside in found)
+
+
+class Paths:
+    """Puts together what is told, heard and read; gives events.
+
+    Args:
+        watch: reads exceptions; it is closed with this. It has looked once.
+        tunnel: names the tunnel whose packet is quoted, if it is one's.
+        inside: gives the tunnels to a far end, by namespace, address, the device on the way, and
+            the MTU of that; and what fits inside.
+        device: gives a device's name by namespace and index.
+    """
+
+    def __init__(
+        self,
+        watch: Watch,
+        *,
+        tunnel: Callable[[int, Quoted], TunnelRef | None],
+        inside: Callable[[int, str, int, int | None], tuple[InnerMtu, ...]],
+        device: Callable[[int, int], str],
+    ) -> None:
+        self.watch = watch
+        self._tunnel = tunnel
+        self._inside = inside
+        self._device = device
+        self._told: list[News | Setting] = []
+        self._settings: dict[int, list[Setting]] = {}  # since the last message of each CPU
+        self._heard: list[Open] = []
+        self._read_at = 0  # when reading was last begun, nanoseconds since 1970
+        self._open: list[Open] = []
+
+    def close(self) -> None:
+        """Let go of all namespaces."""
+        self.watch.close()
+
+    @property
+    def undecided(self) -> bool:
+        """Say if there are messages of which it is not known yet what came of them."""
+        return bool(self._heard or self._open)
+
+    def tell(self, item: News | Setting) -> None:
+        """Take the kernel's word, in the order in which it comes."""
+        self._told.append(item)
+
+    def read(self) -> list[Dump]:
+        """Read what is due, before the ring is emptied: what led to it has then been told."""
+        self._read_at = time.time_ns()
+        for one in self._heard:
+            # An exception is left out of dumps until somebody has looked for its route.
+            self._in_force(one)
+        try:
+            if self.watch.due:
+                return self.watch.read()
+            return self.watch.read({one.news.netns for one in self._heard}) if self._heard else []
+        except OSError:
+            return []  # namespaces on their way out; the next time, perhaps
+
+    def events(
+        self, dumps: Iterable[Dump], now: int, *, last: bool = False
+    ) -> list[IcmpReceived | PathMtuChange]:
+        """Return what has come to pass, in order of time.
+
+        Args:
+            dumps: what was read before the kernel's word was taken.
+            now: nanoseconds since 1970.
+            last: no more will be asked for, so nothing is kept for later.
+        """
+        told, self._told = self._told, []
+        changes: list[PathMtuChange] = []
+        found: list[IcmpReceived] = []
+        for item in told:
+            if isinstance(item, News):
+                found += self._decided(item)
+            else:
+                changes += self._set(item)
+                found += self._late(item)
+        changes += self.watch.take([dump for dump in dumps if not _overtaken(dump, told)])
+        # Whatever a dump shows has been heard of by now: sockets get their copy first.
+        found += self._seen(self.watch.heard(), changes, last=last)
+        found += self._settled(now, last=last)
+        named = [dataclasses.replace(c, tunnels=self._around(c)) for c in changes]
+        return sorted([*found, *named], key=lambda event: event.ts)
+
+    def _around(self, change: PathMtuChange) -> tuple[InnerMtu, ...]:
+        return self._inside(change.netns, change.daddr, change.ifindex, change.new)
+
+    def _set(self, item: Setting) -> list[PathMtuChange]:
+        if item.inside:
+            self._settings.setdefault(item.cpu, []).append(item)
+        return self.watch.history.told(item.netns, item.ts, item.item, dev=item.dev, via=item.via)
+
+    def _decided(self, news: News) -> Iterator[IcmpReceived]:
+        """Yield the event of a message for which exceptions were set; keep any other."""
+        about = quoted.read(news.quoted)
+        for item in self._settings.pop(news.cpu, ()):
+            if _concerns(item, news.netns, about):
+                outcome = pmtu_news.applied(item.item.mtu, locked=item.item.locked)
+                # The kernel tells of a message last, when it is done with it.
+                began = dataclasses.replace(news, ts=min(news.ts, item.ts))
+                yield self._event(began, about, outcome)
+                return
+        self._open.append(Open(news, about))
+
+    def _late(self, item: Setting) -> Iterator[IcmpReceived]:
+        """Yield the event of an earlier message because of which TCP has set an exception now."""
+        if item.via != "icmp" or item.inside:
+            return
+        for one in self._open:
+            if _concerns(item, one.news.netns, one.quoted):
+                self._open.remove(one)
+                outcome = pmtu_news.applied(item.item.mtu, locked=item.item.locked)
+                yield self._event(one.news, one.quoted, outcome)
+                return
+
+    def _seen(
+        self, heard: list[News], changes: list[PathMtuChange], *, last: bool
+    ) -> Iterator[IcmpReceived]:
+        """Yield the events of messages that a dump shows to have been taken.
+
+        Any other waits for a dump that was made when all was settled.
+        """
+        fresh = [Open(news, quoted.read(news.quoted)) for news in heard]
+        late, self._heard = self._heard, []
+        for one in (*late, *fresh):
+            taken = next((n for n, c in enumerate(changes) if _came_of(c, one)), None)
+            # Nobody had looked for the route of a fresh one when the last dump was made.
+            early = one in fresh or self._read_at - one.news.ts < SETTLED_NS
+            if taken is not None:
+                change = changes[taken]
+                changes[taken] = dataclasses.replace(change, via="icmp", ts=one.news.ts)
+                outcome = pmtu_news.applied(change.new or 0, locked=change.locked)
+                yield self._event(one.news, one.quoted, outcome)
+            elif early and not last:
+                self._heard.append(one)
+            else:
+                self._open.append(one)
+
+    def _settled(self, now: int, *, last: bool) -> Iterator[IcmpReceived]:
+        """Yield the events of messages for which nothing will be set any more."""
+        still = []
+        for one in self._open:
+            if not last and now - one.news.ts < SETTLED_NS:
+                still.append(one)
+                continue
+            now_there = self._in_force(one)
+            mode = self.watch.no_pmtu_disc(one.news.netns)
+            outcome = pmtu_news.ignored(one.news, one.quoted.outermost, now_there, mode)
+            yield self._event(one.news, one.quoted, outcome)
+        self._open = still
+
+    def _in_force(self, one: Open) -> InForce | None:
+        """Return the MTU in force now on the way to where the quoted packet went."""
+        daddr = one.quoted.outermost.daddr
+        return self.watch.in_force(one.news.netns, daddr) if daddr else None
+
+    def _event(self, news: News, about: Quoted, outcome: Outcome) -> IcmpReceived:
+        return IcmpReceived(
+            ts=news.ts,
+            netns=news.netns,
+            cpu=news.cpu,
+            family=news.family,
+            router=news.router,
+            to=news.to,
+            mtu=news.mtu,
+            flow=about.flow,
+            outer=about.outer,
+            dev=news.dev or self._device(news.netns, news.ifindex),
+            ifindex=news.ifindex,
+            tunnel=self._tunnel(news.netns, about),
+            outcome=outcome.word,
+            effective=outcome.effective,
+        )
+
+
+def _concerns(item: Setting, netns: int, about: Quoted) -> bool:
+    """Say if an exception is for whom the quoted packet was sent to."""
+    return item.netns == netns and item.item.daddr == about.outermost.daddr
+
+
+def _came_of(change: PathMtuChange, one: Open) -> bool:
+    """Say if a change that a dump shows fits a message in place, time and size."""
+    news = one.news
+    if change.new is None or change.daddr != one.quoted.outermost.daddr:
+        return False
+    fits = change.new == news.mtu or (change.locked and change.new > news.mtu)
+    near = abs(change.ts - news.ts) <= SAME_TIME_NS
+    return change.netns == news.netns and fits and near
+
+
+def _overtaken(dump: Dump, told: Iterable[News | Setting]) -> bool:
+    """Say if something was set while a dump was read: nobody knows if the dump has it."""
+    return any(
+        isinstance(item, Setting)
+        and item.netns == dump.netns
+        and dump.ts <= item.ts <= dump.done + clock.TICK_NS
+        for item in told
+    )

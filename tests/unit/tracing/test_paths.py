@@ -1,0 +1,205 @@
+"""What the kernel tells, what is heard and what is read, put together: in any order that occurs."""
+
+import dataclasses
+import struct
+
+import pytest
+
+from pmtutrace.kernel import sources
+from pmtutrace.kernel.sites import ORIGINS
+from pmtutrace.lab import packets
+from pmtutrace.layout import Layout
+from pmtutrace.pmtu.changes import Dump
+from pmtutrace.pmtu.exceptions import PathMtu
+from pmtutrace.pmtu.history import History
+from pmtutrace.pmtu.news import InForce, News
+from pmtutrace.tracing import clock, paths
+from pmtutrace.tracing.paths import SETTLED_NS, Paths, Setting
+
+LAYOUT = Layout(sources.layout_source())
+ME, FAR, ROUTER = "10.0.0.1", "10.0.9.1", "10.0.1.254"
+NETNS = 7
+T = 1_792_924_245_000_000_000
+QUOTED = packets.udp(ME, FAR, 1400, 2323, 9)[:28]
+ITEM = PathMtu(4, FAR, None, 2, ROUTER, 0, 1400, False, 600.0)
+MESSAGE = News(T + 5000, NETNS, 1, 4, ROUTER, ME, 1400, QUOTED, 2, "eth0")
+SET = Setting(T, NETNS, 1, ITEM, "eth0", "icmp", True)
+
+
+class Watch:
+    """A namespace that is looked at by hand."""
+
+    def __init__(self):
+        self.history = History()
+        self.history.begin(dump(T - 1_000_000_000))
+        self.sounds = []
+        self.route = InForce(1500, False)
+        self.due = False
+
+    def take(self, dumps):
+        return [change for one in dumps for change in self.history.take(one)]
+
+    def heard(self):
+        found, self.sounds = self.sounds, []
+        return found
+
+    def in_force(self, netns, daddr):
+        assert (netns, daddr) == (NETNS, FAR)
+        return self.route
+
+    def no_pmtu_disc(self, netns):
+        return 0
+
+    def read(self, only):
+        return []
+
+
+def dump(ts, *items):
+    devices = {2: "eth0"}
+    return Dump(NETNS, ts, ts + 1000, ts, items, lifetimes={4: 600.0}, devices=devices)
+
+
+@pytest.fixture
+def watch():
+    return Watch()
+
+
+@pytest.fixture
+def seen(watch):
+    return Paths(watch, tunnel=lambda *_: None, inside=lambda *_: (), device=lambda *_: "eth9")
+
+
+def brief(events):
+    return [
+        (e.outcome, e.effective) if hasattr(e, "outcome") else (e.change, e.new, e.via)
+        for e in events
+    ]
+
+
+class TestTold:
+    def test_a_message_because_of_which_something_was_set(self, seen):
+        seen.tell(SET)
+        seen.tell(MESSAGE)
+        found = seen.events([], T + 6000)
+        assert brief(found) == [("applied", 1400), ("created", 1400, "icmp")]
+        assert [event.ts for event in found] == [T, T]
+        assert found[0].flow.dport == 9
+        assert found[0].dev == "eth0"
+
+    def test_one_that_nobody_took_is_told_of_when_all_is_settled(self, seen):
+        seen.tell(MESSAGE)
+        assert seen.events([], MESSAGE.ts + SETTLED_NS - 1) == []
+        assert brief(seen.events([], MESSAGE.ts + SETTLED_NS)) == [("no_match", 1500)]
+        assert seen.events([], MESSAGE.ts + SETTLED_NS) == []
+
+    def test_or_when_nobody_will_ask_again(self, seen):
+        seen.tell(MESSAGE)
+        assert brief(seen.events([], MESSAGE.ts, last=True)) == [("no_match", 1500)]
+
+    def test_what_another_cpu_has_set_is_not_its_doing(self, seen):
+        seen.tell(SET._replace(cpu=0))
+        seen.tell(MESSAGE)
+        found = brief(seen.events([], T, last=True))
+        assert found == [("created", 1400, "icmp"), ("no_match", 1500)]
+
+    def test_nor_what_was_set_for_somebody_else(self, seen):
+        """A tunnel passes news on to who is inside: that is another path."""
+        seen.tell(SET._replace(item=dataclasses.replace(ITEM, daddr="172.16.0.2", mtu=1376)))
+        seen.tell(SET)
+        seen.tell(MESSAGE)
+        outcomes = [e.effective for e in seen.events([], T) if hasattr(e, "outcome")]
+        assert outcomes == [1400]
+
+    def test_what_tcp_sets_a_moment_later(self, seen):
+        seen.tell(MESSAGE)
+        assert seen.events([], MESSAGE.ts) == []
+        seen.tell(SET._replace(ts=T + 9_000_000, cpu=0, inside=False))
+        found = seen.events([], T + 10_000_000)
+        assert brief(found) == [("applied", 1400), ("created", 1400, "icmp")]
+
+    def test_a_tunnel_that_sends(self, seen):
+        seen.tell(SET._replace(via="tunnel", inside=False))
+        assert brief(seen.events([], T)) == [("created", 1400, "tunnel")]
+
+    def test_a_dump_that_was_overtaken_is_not_believed(self, seen):
+        seen.tell(SET)
+        seen.events([], T)
+        lower = dataclasses.replace(ITEM, mtu=1300)
+        seen.tell(SET._replace(ts=T + 1_000_000, item=lower, via="tunnel", inside=False))
+        late = dump(T + 999_500, dataclasses.replace(ITEM, table=254))
+        assert brief(seen.events([late], T + 2_000_000)) == [("lowered", 1300, "tunnel")]
+
+
+class TestHeard:
+    def test_a_message_whose_work_the_dump_shows(self, watch, seen):
+        watch.sounds = [MESSAGE]
+        after = dump(T + 10_000_000, dataclasses.replace(ITEM, table=254, expires=599.99))
+        found = seen.events([after], T + 11_000_000)
+        assert brief(found) == [("applied", 1400), ("created", 1400, "icmp")]
+        assert found[0].ts == found[1].ts == MESSAGE.ts
+
+    def test_or_the_next_one(self, watch, seen):
+        watch.sounds = [MESSAGE]
+        assert seen.events([], T + 6000) == []
+        after = dump(T + 10_000_000, dataclasses.replace(ITEM, table=254, expires=599.99))
+        found = seen.events([after], T + 11_000_000)
+        assert brief(found) == [("applied", 1400), ("created", 1400, "icmp")]
+
+    def test_one_of_which_nothing_comes(self, watch, seen):
+        watch.sounds = [MESSAGE]
+        assert brief(seen.events([], MESSAGE.ts, last=True)) == [("no_match", 1500)]
+
+    def test_what_does_not_fit_is_not_its_doing(self, watch, seen):
+        watch.sounds = [MESSAGE]
+        other = dataclasses.replace(ITEM, table=254, mtu=1390, expires=599.99)
+        found = brief(seen.events([dump(T + 10_000_000, other)], T + 11_000_000, last=True))
+        assert sorted(found, key=str) == [("created", 1390, "unknown"), ("no_match", 1500)]
+
+
+FUNCTIONS = {0x1000: "icmp_unreach", 0x2000: "tcp_v4_mtu_reduced", 0x3000: "ip_tunnel_xmit"}
+
+
+class TestReader:
+    def read(self, kind, **values):
+        reader = paths.Reader(LAYOUT, lambda a: FUNCTIONS.get(a & ~0xFFF, ""), ORIGINS)
+        number = LAYOUT.enums["event_type"][kind]
+        packed = LAYOUT.pack("path_event", {"type": number, "cpu": 1, "netns": NETNS, **values})
+        return reader.read(packed, 1000)
+
+    @pytest.mark.parametrize(
+        ("stack", "via", "inside"),
+        [
+            ((0x9999, 0x1234), "icmp", True),
+            ((0x2010, 0x1010), "icmp", True),
+            ((0x2010, 0x9999), "icmp", False),
+            ((0x3010, 0x9999), "tunnel", False),
+            ((0x9999,), "unknown", False),
+            ((), "unknown", False),
+        ],
+    )
+    def test_who_has_set_it(self, stack, via, inside):
+        octets = struct.pack(f"={len(stack)}Q", *stack)
+        found = self.read("EVENT_PATH_MTU", family=4, mtu=1400, left=600 * clock.HZ, octets=octets)
+        assert (found.via, found.inside, found.ts) == (via, inside, 1000)
+
+    def test_an_exception(self):
+        far, gate = (bytes(10) + b"\xff\xff" + packets.packed(a) for a in (FAR, ROUTER))
+        told = {"family": 4, "mtu": 552, "locked": 1, "left": 600 * clock.HZ, "ifindex": 2}
+        found = self.read("EVENT_PATH_MTU", daddr=far, gateway=gate, gateway_family=4, **told)
+        assert found.item == dataclasses.replace(ITEM, mtu=552, locked=True)
+
+    def test_a_message(self):
+        saddr, daddr = packets.packed("fd00::fe"), packets.packed("fd00::1")
+        found = self.read(
+            "EVENT_ICMP_RECEIVED",
+            family=6,
+            mtu=1400,
+            saddr=saddr,
+            daddr=daddr,
+            octets=b"\x60" * 128,
+            caplen=500,
+            dev=b"eth\x1b0",
+        )
+        assert (found.router, found.to, found.mtu) == ("fd00::fe", "fd00::1", 1400)
+        assert found.quoted == b"\x60" * 128
+        assert found.dev == r"eth\x1b0"
