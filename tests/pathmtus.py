@@ -43,13 +43,22 @@ class Stream:
             self.last = max(self.last, change.ts)
             assert change.via in self.vias
             where = change.family, change.daddr, change.saddr, change.gateway, change.dev
-            key = *where, change.table
+            key = *where, self.which(where, change.table)
             before = self.table.pop(key, None)
             assert change.old == (before and before[0]), change
             assert (change.old is None) == (change.change == "created")
             assert (change.new is None) == (change.change in ENDS)
             if change.new is not None:
                 self.table[key] = change.new, change.locked
+
+    def which(self, where, table):
+        """Return the table that an exception was last said to be in; 0 where nobody knew it."""
+        there = [key[-1] for key in self.table if key[:-1] == where]
+        if not table:
+            return there[0] if len(there) == 1 else 0
+        if table not in there and 0 in there:
+            self.table[*where, table] = self.table.pop((*where, 0))
+        return table
 
     def rows(self):
         return {(*key[:-1], *value) for key, value in self.table.items()}

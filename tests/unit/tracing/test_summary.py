@@ -2,9 +2,11 @@
 
 from pmtutrace.events import Counter, CounterKey, Flow
 from pmtutrace.tracing.filters import Filter
-from pmtutrace.tracing.summary import summarize
+from pmtutrace.tracing.summary import Tally, summarize
+from samples import HEARD, drop
 
-LOSSES = {"ring_full": 0, "counters_full": 0, "news_full": 0, "nested": 0, "recursion": 0}
+KINDS = ("ring_full", "counters_full", "news_full", "nested", "received", "recursion")
+LOSSES = dict.fromkeys(KINDS, 0)
 
 
 def counters(*rows):
@@ -66,3 +68,15 @@ def test_it_has_what_is_documented():
         "fragmented",
         *("icmp_received", "pmtu_changes", "events_streamed", "events_lost", "losses"),
     }
+
+
+def test_what_nobody_followed_is_not_0():
+    assert (summary()["icmp_received"], summary()["pmtu_changes"]) == (None, None)
+
+
+def test_messages_that_had_no_line_are_counted_all_the_same():
+    tally = Tally()
+    for event in (HEARD, HEARD, drop()):
+        tally.take(event)
+    found = summary(tally=tally, losses={**LOSSES, "received": 5})
+    assert (found["icmp_received"], found["pmtu_changes"]) == (7, 0)
