@@ -1,6 +1,11 @@
-"""Names that somebody else chose: of devices, namespaces, files."""
+"""Text for people: names that somebody else chose, and tables."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
 
 
 def printable(text: str) -> str:
@@ -11,3 +16,19 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def aligned(rows: Sequence[Sequence[str]], right: Collection[str] = ()) -> Iterator[str]:
+    """Yield the lines of a table.
+
+    Args:
+        rows: the first has the names of the columns.
+        right: names of the columns that are set flush right.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (
+            f"{cell:>{width}}" if name in right else f"{cell:{width}}"
+            for name, cell, width in zip(rows[0], row, widths, strict=True)
+        )
+        yield "  ".join(cells).rstrip()

@@ -22,6 +22,7 @@ from pmtutrace.cli.judge import Diagnosis
 from pmtutrace.cli.verbs import VERBS, cli
 from pmtutrace.diagnosis import Case, Finding, facts
 from pmtutrace.diagnosis.rules import rules
+from pmtutrace.diagnosis.timeline import Gap
 from pmtutrace.events import (
     CHANGES,
     ENDS,
@@ -52,7 +53,10 @@ from pmtutrace.probing.datagram import Datagrams
 from pmtutrace.probing.echo import Echo
 from pmtutrace.probing.verdict import News, Under, judge
 from pmtutrace.probing.verdict import Path as ProbedPath
+from pmtutrace.report.build import build
+from pmtutrace.report.json import report as report_json
 from pmtutrace.session import manifest, schema
+from pmtutrace.session.reader import Reader
 from pmtutrace.tracing.filters import Filter
 from pmtutrace.tracing.summary import summarize
 from samples import FLOW, HEARD, drop
@@ -294,6 +298,15 @@ class TestSession:
     def test_manifest(self):
         rows = {CODE.findall(r["name"])[0]: r["value"] for r in table(self.PAGE, "manifest")}
         assert rows == manifest.NAMES
+
+    def test_report(self, tmp_path):
+        recorded.write(tmp_path / "s", boot_id="b", hooks=[{"hook": "why", "blind": "a limit"}])
+        with Reader(tmp_path / "s") as reader:
+            made = build([reader])
+        made.case = dataclasses.replace(made.case, gaps=(Gap(0, 1),))
+        paths = flat(report_json(made), ("totals", "losses", "rhythm"))
+        paths = [p for p in paths if not p.startswith(("findings[]", "recording.losses."))]
+        assert paths == fields("report")
 
     def test_export(self):
         formats = [next(iter(row.values())) for row in table(self.PAGE, "Export")]

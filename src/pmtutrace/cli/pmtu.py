@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pmtutrace.cli import text
+from pmtutrace.printable import aligned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -187,14 +188,8 @@ def _show(rows: list[Row], *, as_json: bool) -> None:
         for row in rows:
             click.echo(json.dumps(row.json()))
     elif rows:
-        lines = [COLUMNS, *(row.cells() for row in rows)]
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        for line in lines:
-            cells = (
-                f"{cell:>{width}}" if name in TO_THE_RIGHT else f"{cell:{width}}"
-                for name, cell, width in zip(COLUMNS, line, widths, strict=True)
-            )
-            click.echo("  ".join(cells).rstrip())
+        for line in aligned([COLUMNS, *(row.cells() for row in rows)], TO_THE_RIGHT):
+            click.echo(line)
     sys.stdout.flush()
 
 

@@ -89,7 +89,8 @@ def record(**options: Any) -> int:  # noqa: ANN401 -- whatever the options above
     wanted = choice.wanted(options, spaces)
     with Tracer(choice.settings(options, spaces, options["snaplen"])) as tracer:
         choice.say_blind(tracer)
-        choice.follow_paths(tracer, spaces)
+        followed = choice.follow_paths(tracer, spaces) is not None
+        recording.options["paths"] = followed  # whether path MTUs could be followed
         return _record(tracer, wanted, recording, options)
 
 

@@ -16,6 +16,7 @@ VERBS = {
     "trace": ("pmtutrace.cli.trace", "Show oversize packets as they are dropped (the default)."),
     "record": ("pmtutrace.cli.record", "Record into a session, for the post-mortem."),
     "print": ("pmtutrace.cli.print", "Show the events of a session."),
+    "report": ("pmtutrace.cli.report", "Say what happened, why, and what to do."),
     "export": ("pmtutrace.cli.export", "Write a session in the format of another tool."),
     "pmtu": ("pmtutrace.cli.pmtu", "List path MTU exceptions, or follow how they change."),
     "probe": ("pmtutrace.cli.probe", "Check the path MTU to destinations, actively."),

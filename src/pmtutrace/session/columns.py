@@ -80,11 +80,13 @@ def _column(name: str, hint: Any, default: Any) -> Column:  # noqa: ANN401 -- a 
     raise TypeError(f"{name}: {hint} cannot be kept in a session")
 
 
+@functools.cache
 def stored(cls: type) -> tuple[Column, ...]:
     """Return the columns of a class that are in its own table."""
     return tuple(column for column in columns(cls) if column.kind != "octets")
 
 
+@functools.cache
 def octets(cls: type) -> Column | None:
     """Return the field of a class that holds a packet, if there is one."""
     return next((column for column in columns(cls) if column.kind == "octets"), None)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 REMEMBERED = 1 << 16  # of words, and of each kind of value
 DEEP = 8  # values within values; a value that holds itself never ends
 LATEST = 253_402_300_799 * 1_000_000_000  # the last second of the year 9999
+FAMILIES = (4, 6, 0)  # the overflow entry has none
 FITTING: dict[str, tuple[type, ...]] = {
     "integer": (int,),
     "boolean": (int,),
@@ -54,7 +55,10 @@ class Decoder:
     def plan(self, cls: type) -> Plan:
         """Return how rows of a class are read from this file."""
         if cls not in self._plans:
-            self._plans[cls] = Plan(cls, self._there[schema.TABLE_OF[cls].name], self)
+            table = schema.TABLE_OF[cls].name
+            if table not in self._there:
+                raise DamagedError(f"there is no table {table}")
+            self._plans[cls] = Plan(cls, self._there[table], self)
         return self._plans[cls]
 
     def word(self, number: int) -> str:
@@ -118,6 +122,7 @@ class Plan:
         self._fitting: set[tuple[type, ...]] = set()  # types of cells that are known to do
         self._check = _CHECKS.get(cls)
         self._ts = self._names.index("ts") if "ts" in self._names else None
+        self._family = self._names.index("family") if "family" in self._names else None
         listed = ", ".join(["id", *(f'"{name}"' for name in self._names)])
         self.select = f'SELECT {listed} FROM "{schema.TABLE_OF[cls].name}"'
         self.packet = columns.octets(cls)
@@ -133,6 +138,8 @@ class Plan:
             self._learn(kinds)
         if self._ts is not None and not 0 <= cells[self._ts] <= LATEST:
             raise DamagedError("a time beyond all calendars")
+        if self._family is not None and cells[self._family] not in FAMILIES:
+            raise DamagedError("a family that is none")
         fields = dict(self._rest)
         if self.packet is not None:
             fields[self.packet.name] = packet

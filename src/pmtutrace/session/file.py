@@ -31,6 +31,8 @@ BUSY_S = 2.0
 END = 2**63 - 1
 DAMAGED_HINT = "what could be read was shown; `sqlite3 FILE .recover` may save more"
 OTHER_HINT = "name a file that `pmtutrace record -w` has written"
+# Python decodes the names in what SQLite says, whatever they are.
+FAILURES = (sqlite3.Error, ValueError, OverflowError)
 NEEDED = frozenset({"manifest", "words", "seconds"})
 
 
@@ -66,12 +68,12 @@ class File:
         name = f"file:{urllib.parse.quote(os.fsencode(self.path.absolute()))}?mode=ro"
         try:
             return self._connect(name)
-        except sqlite3.OperationalError:
+        except (sqlite3.DatabaseError, ValueError) as error:
+            if not isinstance(error, sqlite3.OperationalError):
+                raise self.error(error) from error
             # In a folder that cannot be written, what was left of a recorder cannot be joined.
             with self.telling():
                 return self._connect(f"{name}&immutable=1")
-        except sqlite3.Error as error:
-            raise self.error(error) from error
 
     def _connect(self, name: str) -> sqlite3.Connection:
         sql = sqlite3.connect(name, uri=True, isolation_level=None, timeout=BUSY_S)
@@ -97,7 +99,7 @@ class File:
         self._steps = 0
         try:
             yield
-        except (sqlite3.Error, ValueError, OverflowError) as error:
+        except FAILURES as error:
             raise self.error(error) from error
 
     def error(self, why: object) -> SessionError:
@@ -131,19 +133,23 @@ class File:
         rows = self.sql.execute("SELECT name FROM pragma_table_xinfo(?) WHERE hidden = 0", (table,))
         return frozenset(name for (name,) in rows)
 
-    def chunks(self, select: str, first: int = 1, last: int = END) -> Iterator[tuple[Any, ...]]:
+    def chunks(
+        self, select: str, first: int = 1, last: int = END, only: str = ""
+    ) -> Iterator[tuple[Any, ...]]:
         """Yield rows by rising number, a short transaction for each chunk of them.
 
         Args:
             select: a statement up to its WHERE; the number is its first column.
             first: the lowest number wanted.
             last: the highest.
+            only: a condition.
 
         Raises:
             SessionError: the file is damaged.
         """
         at = first - 1
-        statement = f"{select} WHERE id > ? AND id <= ? ORDER BY id LIMIT {CHUNK}"
+        where = " AND ".join(filter(None, ["id > ?", "id <= ?", only]))
+        statement = f"{select} WHERE {where} ORDER BY id LIMIT {CHUNK}"
         while True:
             with self.telling():
                 rows = self.sql.execute(statement, (at, last)).fetchall()

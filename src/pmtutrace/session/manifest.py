@@ -29,7 +29,7 @@ NAMES = {
     "began": "when recording began, nanoseconds since 1970",
     "offset": "nanoseconds from CLOCK_BOOTTIME to 1970 at that time",
     "command": "the command that was recorded, null for none",
-    "options": "what the recorder was asked for",
+    "options": "what the recorder was asked for; `paths` says if path MTUs could be followed",
     "hooks": "for each hook its rung, null for none, and what is not known because of that",
     "losses": "the kinds of losses that are counted",
     "reasons": "the kernel's drop reasons by number",

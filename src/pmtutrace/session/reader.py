@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import heapq
 import json
-import sqlite3
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from pmtutrace.events import Counter
+from pmtutrace.events import Counter, Drop
 from pmtutrace.session import schema
 from pmtutrace.session.decode import DamagedError, Decoder
-from pmtutrace.session.file import File
+from pmtutrace.session.file import END, FAILURES, File
 from pmtutrace.session.writer import Delta
 
 if TYPE_CHECKING:
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from pmtutrace.events import Event
 
 COUNTS = frozenset({schema.DELTAS.name, schema.TABLE_OF[schema.Counted].name})
+BLOCK = 4096
 MOST_NAMES = 256  # of the manifest
 
 
@@ -29,6 +29,9 @@ class Span(NamedTuple):
 
     first: int
     last: int
+
+
+EVERYTHING = Span(1, END)
 
 
 class Brought(NamedTuple):
@@ -120,17 +123,32 @@ class Reader:
         if found is not None:
             yield found
 
-    def events(self, span: Span, *, packets: bool = False) -> Iterator[tuple[int, Event]]:
+    def events(
+        self, span: Span, *, packets: bool = False, thin: int = 1
+    ) -> Iterator[tuple[int, Event]]:
         """Yield the events of a span with their numbers, in the order in which they came.
 
         Args:
             span: which.
             packets: whether their first octets are wanted, too.
+            thin: of drops, only every so manyth block of :data:`BLOCK` is wanted.
         """
         kinds = [cls for cls in schema.EVENTS if schema.TABLE_OF[cls].name in self.file.tables]
         packets = packets and schema.PACKETS.name in self.file.tables
-        each = (self._objects(cls, *span, packets=packets) for cls in kinds)
+        each = (
+            self._objects(cls, span, packets=packets, thin=thin if cls is Drop else 1)
+            for cls in kinds
+        )
         yield from heapq.merge(*each, key=lambda pair: pair[0])
+
+    def length(self, cls: type) -> int:
+        """Return how many events of a type there are."""
+        table = schema.TABLE_OF[cls].name
+        if table not in self.file.tables:
+            return 0
+        with self.file.telling():
+            row = self.file.sql.execute(f'SELECT count(*) FROM "{table}"').fetchone()
+        return int(row[0])
 
     def states(self, cls: type) -> Iterator[Any]:
         """Yield all states of one class of :data:`.schema.STATES`, in the order of their coming."""
@@ -138,16 +156,19 @@ class Reader:
             for _, state in self._objects(cls):
                 yield state
 
-    def _objects(self, cls: type, *span: int, packets: bool = False) -> Iterator[tuple[int, Any]]:
+    def _objects(
+        self, cls: type, span: Span = EVERYTHING, *, packets: bool = False, thin: int = 1
+    ) -> Iterator[tuple[int, Any]]:
         plan = self._decoder.plan(cls)
         packets = packets and plan.packet is not None
-        for cells in self.file.chunks(plan.select, *span):
+        only = f"(id / {BLOCK}) % {thin} = 0" if thin > 1 else ""
+        for cells in self.file.chunks(plan.select, span.first, span.last, only):
             try:
                 packet = self._packet(cells[0]) if packets else b""
                 found = plan.object(cells[1:], packet)
             except DamagedError:
                 self.file.damaged += 1
-            except sqlite3.Error as error:
+            except FAILURES as error:
                 raise self.file.error(error) from error
             else:
                 yield cells[0], found
@@ -202,10 +223,10 @@ class Reader:
             if not all(type(cell) is int for cell in (number, *cells)):
                 raise DamagedError("no integers")
             found: schema.Counted = self._decoder.value(schema.Counted, number)
-        except (DamagedError, OverflowError):
+        except DamagedError:
             self.file.damaged += 1
             return None
-        except sqlite3.Error as error:
+        except FAILURES as error:
             raise self.file.error(error) from error
         return found
 
@@ -226,22 +247,17 @@ class Reader:
 
     def _sums(self, seconds: Span) -> list[tuple[Any, ...]]:
         """Return number, packets, octets, greatest length, last MTU, first and last time."""
-        # SQLite takes `mtu` from the row that has the greatest `last`: there is one max() only.
-        latest = self.file.sql.execute(
-            "SELECT counted, max(last), mtu FROM deltas WHERE second BETWEEN ? AND ? "
-            "GROUP BY counted ORDER BY counted",
-            seconds,
-        ).fetchall()
-        sums = self.file.sql.execute(
-            "SELECT counted, sum(packets), sum(bytes), max(max_length), min(last) FROM deltas "
-            "WHERE second BETWEEN ? AND ? GROUP BY counted ORDER BY counted",
+        # One pass, and one max() for both: the last MTU is that of the greatest time, to a
+        # millisecond. MTUs have at most 20 bits.
+        rows = self.file.sql.execute(
+            "SELECT counted, sum(packets), sum(bytes), max(max_length), "
+            "max(((last / 1000000) << 20) | (mtu & 1048575)), min(last), max(last) FROM deltas "
+            "WHERE second BETWEEN ? AND ? GROUP BY counted",
             seconds,
         ).fetchall()
         return [
-            (number, packets, octets, length, mtu, first, last)
-            for (number, packets, octets, length, first), (_, last, mtu) in zip(
-                sums, latest, strict=False
-            )
+            (*head, mtu & 0xFFFFF if type(mtu) is int else mtu, first, last)
+            for *head, mtu, first, last in rows
         ]
 
     def losses(self, seconds: Span) -> dict[str, int]:
@@ -255,7 +271,7 @@ class Reader:
                 seconds,
             ).fetchall()
         for kind, number in rows:
-            with contextlib.suppress(DamagedError, TypeError, ValueError):
+            with self.file.telling(), contextlib.suppress(DamagedError, TypeError):
                 word = self._decoder.word(int(kind))
                 out[word] = out.get(word, 0) + int(number)
         return out

@@ -14,6 +14,7 @@ from pmtutrace.events import Drop, Fragmented, PathMtuChange, TunnelChange
 from pmtutrace.session import rotation as files
 from pmtutrace.session import schema
 from pmtutrace.session.manifest import manifest
+from pmtutrace.session.surveyor import Surveyor
 from pmtutrace.session.writer import Delta, NoRoomError, Second, Writer
 from pmtutrace.tracing import clock
 from pmtutrace.tracing.decode import OVERFLOW
@@ -105,6 +106,7 @@ class Recorder:
         self._pending: dict[schema.Counted, Delta] = {}
         self._lost: Tally[str] = Tally()  # since the last commit
         self._lost_before: dict[str, int] = {}
+        self._surveyor = Surveyor(inventory, wanted.netns)
         self._count_due = self._idle_due = self._tidy_due = 0.0
         self._writer = self._begin()
 
@@ -150,6 +152,7 @@ class Recorder:
         self._names.clear()
         self._known.clear()
         self._look = True
+        self._surveyor.again()
         self._note_exceptions(writer)
         return writer
 
@@ -175,6 +178,7 @@ class Recorder:
                 self._tunnels.clear()
             self._tunnels[place(event)] = event.tunnel
         self._look = self._look or isinstance(event, TunnelChange)
+        self._surveyor.take(event)
         if self._wanted.matches(event):
             self._writer.add(event)
             self.status.events += 1
@@ -187,10 +191,12 @@ class Recorder:
         since = None
         if last or now >= self._count_due:
             since = self._counted_at
-            self._count()
+            self._count(last=last)
             took = time.monotonic() - now
             self._count_due = now + took / COUNT_SHARE
         self._note_tunnels()
+        for around in self._surveyor.last() if last else self._surveyor.found():
+            self._writer.state(around)
         self._lose(self._tracer.losses())
         if self._worth_it() or last or now >= self._idle_due:
             self._idle_due = now + IDLE_S
@@ -206,10 +212,10 @@ class Recorder:
                 self._recording.path, self._recording.rotation, time.time_ns(), self._writer.path
             )
 
-    def _count(self) -> None:
+    def _count(self, *, last: bool) -> None:
         """Take in by how much counters have moved; events first, since they name the places."""
         moves = self._tracer.moves()
-        for event in self._tracer.poll():
+        for event in self._tracer.poll(last=last):
             self._take(event)
         for move in moves:
             key = move.key

@@ -55,7 +55,16 @@ class Space:
     name: str
 
 
-STATES: tuple[type, ...] = (Space, TunnelThere, ExceptionThere)
+@dataclass(frozen=True, slots=True)
+class Around:
+    """Ways, sysctls and rules of one namespace as they were then; ``text`` is their JSON."""
+
+    ts: int
+    netns: int
+    text: str
+
+
+STATES: tuple[type, ...] = (Space, TunnelThere, ExceptionThere, Around)
 VALUES: tuple[type, ...] = tuple(
     dict.fromkeys(
         [*(v for cls in (*EVENTS, *STATES, Counted) for v in columns.values(cls)), Counted]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pmtutrace.session import schema
 from pmtutrace.tracing.decode import OVERFLOW
 from pmtutrace.tracing.filters import Filter
-from pmtutrace.tracing.summary import summarize
+from pmtutrace.tracing.summary import Tally, summarize
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -65,12 +65,17 @@ class Selection:
         self._since = since
         self._until = until
         self._second = 0
+        options = reader.manifest.get("options")
+        followed = isinstance(options, dict) and options.get("paths") is True
+        self._tally = Tally() if followed else None
 
     def events(self, *, packets: bool = False) -> Iterator[Event]:
         """Yield what is wanted; called again, what has come since."""
         for brought in self._reader.spans(self._since, self._until, self._second):
             for _, event in self._reader.events(brought.events, packets=packets):
                 if self._matches(event):
+                    if self._tally is not None:
+                        self._tally.take(event)
                     yield event
             self._second = brought.second
 
@@ -131,6 +136,7 @@ class Selection:
             wanted=Filter(),
             seconds=self.length(),
             streamed=streamed,
+            tally=self._tally,
         )
 
     def length(self) -> float:
@@ -143,4 +149,4 @@ class Selection:
     def _kinds(self) -> list[str]:
         said = self._reader.manifest.get("losses")
         kinds = said if isinstance(said, list) else []
-        return ["ring_full", *(kind for kind in kinds if isinstance(kind, str))]
+        return ["ring_full", "received", *(kind for kind in kinds if isinstance(kind, str))]

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 BUSY_S = 2.0  # how long a reader may keep us from closing
 FULL = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY})
 ENDINGS = ("", "-wal", "-shm")  # of the files that SQLite makes of one
+NO_TIMES = 2**63 - 1, 0  # the oldest and the newest of no events
 PRIMARY = 0xFF  # of an error code; the rest says more precisely what
 
 
@@ -82,7 +83,7 @@ class Writer:
         self._encoder = Encoder()
         self._first_event = 1
         self._event = 0
-        self._times = [2**63 - 1, 0]
+        self._times = NO_TIMES
         _create(path)
         try:
             self._sql = sqlite3.connect(path, isolation_level=None, timeout=BUSY_S)
@@ -121,14 +122,16 @@ class Writer:
 
     def add(self, event: Event) -> None:
         """Add an event to the next commit."""
-        encoder, cls = self._encoder, type(event)
+        encoder = self._encoder
+        cls: type = type(event)
         self._event = number = self._event + 1
         table = schema.TABLE_OF[cls].name
         encoder.rows[table].append((number, *encoder.row(event)))
         packet = columns.octets(cls)
         if packet is not None and (octets := getattr(event, packet.name)):
             encoder.rows[schema.PACKETS.name].append((number, octets))
-        self._times = [min(self._times[0], event.ts), max(self._times[1], event.ts)]
+        oldest, newest = self._times
+        self._times = min(oldest, event.ts), max(newest, event.ts)
 
     def state(self, state: object) -> None:
         """Add how something was at some moment (:data:`.schema.STATES`) to the next commit."""
@@ -176,7 +179,7 @@ class Writer:
         for rows in self._encoder.rows.values():
             rows.clear()
         self._first_event = self._event + 1
-        self._times = [2**63 - 1, 0]
+        self._times = NO_TIMES
 
     def _is_there(self, number: int) -> bool:
         """Say whether a commit that reported an error took place all the same."""

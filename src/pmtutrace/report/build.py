@@ -1,0 +1,228 @@
+"""From the sessions of one host, since one boot, to a report."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter as Multiset
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pmtutrace.diagnosis import Collector, Finding, diagnose
+from pmtutrace.diagnosis.senders import LIFETIME_S
+from pmtutrace.errors import UsageError
+from pmtutrace.events import Drop
+from pmtutrace.pmtu import surroundings
+from pmtutrace.session import schema
+from pmtutrace.session.selection import NOT_DROPPED
+from pmtutrace.tracing.filters import Filter
+from pmtutrace.tracing.summary import Tally, summarize
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from pmtutrace.diagnosis import Case
+    from pmtutrace.events import Counter, CounterKey, TunnelRef
+    from pmtutrace.pmtu.surroundings import Surroundings
+    from pmtutrace.session.reader import Reader
+    from pmtutrace.tunnels.tunnel import Tunnel
+
+NSEC = 1_000_000_000
+# Events of drops that are looked at; counters are exact, however many there are.
+DROPS_READ = 250_000
+UNHEARD_NS = 120 * NSEC  # the recorder gives a sign of life every minute
+
+NEAR_NS = 2 * NSEC  # a survey follows what it is about
+
+
+@dataclass(slots=True)
+class Report:
+    """What is known of one host, from all sessions of one boot.
+
+    ``totals`` is the summary as ``trace`` has it. ``refs`` are the names of the tunnel and the
+    device of each counter. ``share`` of the events of drops were looked at.
+    """
+
+    files: tuple[str, ...]
+    manifest: dict[str, Any]
+    case: Case
+    findings: list[Finding]
+    totals: dict[str, Any]
+    refs: dict[CounterKey, tuple[str, TunnelRef | None]]
+    share: float
+    damaged: int
+    killed: int
+    hooks: list[tuple[str, str]] = field(default_factory=list)
+
+
+def groups(readers: Iterable[Reader]) -> list[list[Reader]]:
+    """Return sessions by host and boot, each group in order of time."""
+    found: dict[tuple[str, str], list[Reader]] = {}
+    for reader in readers:
+        said = reader.manifest
+        name = str(said.get("host")), str(said.get("boot_id"))
+        found.setdefault(name, []).append(reader)
+    return [sorted(group, key=lambda one: one.time()) for group in found.values()]
+
+
+def build(readers: Sequence[Reader]) -> Report:
+    """Return the report of the sessions of one group.
+
+    Raises:
+        SessionError: one of them is damaged beyond reading.
+        UsageError: the same session was given twice.
+    """
+    names = [str(reader.manifest.get("session")) for reader in readers]
+    if len(set(names)) < len(names):
+        raise UsageError("a session was named twice", "name each file once")
+    return _Builder(readers).report()
+
+
+class _Builder:
+    """Gathers what several sessions hold."""
+
+    def __init__(self, readers: Sequence[Reader]) -> None:
+        self._readers = readers
+        self._drops: dict[CounterKey, Counter] = {}
+        self._fragments: dict[CounterKey, Counter] = {}
+        self._refs: dict[CounterKey, tuple[str, TunnelRef | None]] = {}
+        self._tunnels: dict[tuple[int, int], Tunnel] = {}
+        self._around: dict[int, list[tuple[int, Surroundings]]] = {}
+        self._names: dict[int, str] = {}
+        self._losses: Multiset[str] = Multiset()
+        self._tally = Tally()
+        self._events = self._read = 0
+        for reader in readers:
+            self._count(reader)
+            self._states(reader)
+
+    def report(self) -> Report:
+        times = [reader.time() for reader in self._readers]
+        collector = Collector(began=times[0][0], lifetime=self._lifetime())
+        for number, reader in enumerate(self._readers):
+            if number:
+                collector.blind(times[number - 1][1], times[number][0])
+            else:
+                self._standing(reader, collector)
+            self._blind(reader, collector)
+            self._feed(reader, collector)
+        case = self._case(collector, times[-1][1])
+        readers = self._readers
+        return Report(
+            files=tuple(str(reader.file.path) for reader in readers),
+            manifest=readers[-1].manifest,
+            case=case,
+            findings=diagnose(case),
+            totals=self._totals(times),
+            refs=self._refs,
+            share=self._read / self._events if self._events else 1.0,
+            damaged=sum(reader.damaged for reader in readers),
+            killed=sum(not reader.ended for reader in readers),
+            hooks=_blind_hooks(readers[-1].manifest),
+        )
+
+    def _case(self, collector: Collector, ended: int) -> Case:
+        """Return the case, with surroundings as they were while something was wrong, if it was."""
+        common: dict[str, Any] = {
+            "counters": self._drops,
+            "fragments": self._fragments,
+            "tunnels": list(self._tunnels.values()),
+            "names": self._names,
+            "ended": ended,
+        }
+        last = {netns: looks[-1][1] for netns, looks in self._around.items()}
+        case = collector.case(surroundings=last, **common)
+        bad: dict[int, list[tuple[int, int]]] = {}
+        for line in case.timelines:
+            for episode in line.episodes:
+                if episode.collapse:
+                    bad.setdefault(line.netns, []).append((episode.seen, episode.until + NEAR_NS))
+        chosen = dict(last)
+        for netns, times in bad.items():
+            for ts, look in self._around.get(netns, ()):
+                if any(began <= ts <= end for began, end in times):
+                    chosen[netns] = look
+        return collector.case(surroundings=chosen, **common) if chosen != last else case
+
+    def _count(self, reader: Reader) -> None:
+        seconds = reader.seconds()
+        if seconds is None:
+            return
+        for counted, counter in reader.counters(seconds):
+            into = self._fragments if counted.key.verdict == NOT_DROPPED else self._drops
+            before = into.get(counted.key)
+            into[counted.key] = before.joined(counter) if before else counter
+            if counted.tunnel is not None or counted.key not in self._refs:
+                self._refs[counted.key] = counted.dev, counted.tunnel
+        self._losses.update(reader.losses(seconds))
+
+    def _states(self, reader: Reader) -> None:
+        for space in reader.states(schema.Space):
+            self._names[space.netns] = space.name
+        for there in reader.states(schema.TunnelThere):
+            self._tunnels[there.tunnel.netns, there.tunnel.ifindex] = there.tunnel
+        for around in reader.states(schema.Around):
+            try:
+                found = surroundings.loaded(json.loads(around.text))
+            except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+                reader.file.damaged += 1
+                continue
+            self._around.setdefault(around.netns, []).append((around.ts, found))
+
+    def _standing(self, reader: Reader, collector: Collector) -> None:
+        for there in reader.states(schema.ExceptionThere):
+            collector.standing(there.netns, there.ts, there.exception, there.dev)
+
+    def _blind(self, reader: Reader, collector: Collector) -> None:
+        """Say when nobody looked: the machine slept, or the recorder could not run."""
+        before = 0
+        for _, since, ts in reader.file.integers(schema.SECONDS, "since", "ts"):
+            if before and (since or ts) - before > UNHEARD_NS:
+                collector.blind(before, since or ts)
+            before = ts
+
+    def _feed(self, reader: Reader, collector: Collector) -> None:
+        """Give events to a collector: of drops a share, in blocks, of all else every one."""
+        spans = [brought.events for brought in reader.spans(None, None)]
+        total = reader.length(Drop)
+        thin = max(1, -(-total // DROPS_READ))
+        self._events += total
+        for span in spans:
+            for _, event in reader.events(span, thin=thin):
+                self._tally.take(event)
+                self._read += isinstance(event, Drop)
+                collector.take(event)
+
+    def _lifetime(self) -> float:
+        """Return for how long senders keep in mind what they are told, where it is known."""
+        known = [
+            seconds
+            for looks in self._around.values()
+            if (seconds := looks[-1][1].sysctls.get("mtu_expires"))
+            and any(key.netns == looks[-1][1].netns for key in self._drops)
+        ]
+        return float(min(known, default=LIFETIME_S))
+
+    def _totals(self, times: list[tuple[int, int]]) -> dict[str, Any]:
+        """Return the summary of all sessions together."""
+        losses = Multiset(dict.fromkeys(("ring_full", "received"), 0))
+        losses.update(self._losses)
+        return summarize(
+            self._drops,
+            self._fragments,
+            losses,
+            wanted=Filter(),
+            seconds=sum(ended - began for began, ended in times) / NSEC,
+            streamed=self._events,
+            tally=self._tally,
+        )
+
+
+def _blind_hooks(manifest: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return hooks that were not attached at their best, and what is not known because of that."""
+    hooks = manifest.get("hooks")
+    said = [one for one in hooks if isinstance(one, dict)] if isinstance(hooks, list) else []
+    return [
+        (str(one.get("hook")), blind)
+        for one in said
+        if isinstance(blind := one.get("blind"), str) and blind
+    ]
