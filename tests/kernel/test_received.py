@@ -217,6 +217,7 @@ def test_a_tunnel_learns_and_passes_it_on(kind, kernel):
         with traced(Settings(), TOPOLOGY.having(tunnels=(tunnel,))) as there:
             inventory = Inventory()
             inventory.start()
+            inventory.wait(WITHIN_S)
             there.tracer.use(inventory)
             learn(there, proto, overhead)
     except NotSupported as error:
