@@ -92,11 +92,12 @@ class Stage:
         with lab.built(act.topology) as net:
             as_json = self._screen.as_json
             self._screen.know({node.inum: node.name if as_json else node.label for node in net})
+            before = self._counted(net)  # inodes of namespaces are used again
             lab.send(net, act.traffic)
             last = self._watch(net, act)
             if last is None:
                 return act.meaning.format(count=act.traffic.count)
-            sentence = act.meaning.format(**_facts(last, self._counted(net)))
+            sentence = act.meaning.format(**_facts(last, self._counted(net) - before))
             return f"{sentence}\n  {act.remedy.format(**_facts(last, 0))}"
 
     def _counted(self, net: Net) -> int:

@@ -111,20 +111,20 @@ def _incident(tracer: Tracer, screen: Screen, began: float) -> None:
     from pmtutrace.cli.story import Story
     from pmtutrace.diagnosis import Collector
     from pmtutrace.errors import LabError
-    from pmtutrace.lab.conclude import Seen
+    from pmtutrace.lab.conclude import follow
     from pmtutrace.tunnels.inventory import Inventory
 
-    with _happening() as going, contextlib.ExitStack() as stack:
+    with _happening() as going:
         edge = going.net["edge"]
         screen.know({edge.inum: edge.name if screen.as_json else edge.label})
         inventory = Inventory()
         inventory.start()
         tracer.use(inventory)
         inventory.wait(TUNNELS_WITHIN_S)
-        seen = stack.enter_context(Seen(tracer, inventory, {edge.inum}))
+        follow(tracer, {edge.inum})
         collector = Collector({edge.inum}, lifetime=going.incident.lifetime_s)
         collector.begin(tracer.counters(), tracer.fragments())
-        story = Story(tracer, seen, screen, collector, going)
+        story = Story(tracer, screen, collector, going)
         story.begin()
         story.endure()
         if tracer.stopped:
@@ -164,6 +164,7 @@ def _end(tracer: Tracer, screen: Screen, began: float) -> None:
         wanted=Filter(netns=screen.spaces),
         seconds=time.monotonic() - began,
         streamed=screen.shown,
+        tally=screen.tally,
     )
     if screen.as_json:
         screen.data(totals)

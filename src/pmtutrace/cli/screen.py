@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 from pmtutrace.cli import text
+from pmtutrace.tracing.summary import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +27,7 @@ class Screen:
     def __init__(self, *, as_json: bool) -> None:
         self.shown = 0
         self.spaces: set[int] = set()
+        self.tally = Tally()
         self.as_json = as_json
         self._names: dict[int, str] = {}
         self._live: Any = None
@@ -64,6 +66,7 @@ class Screen:
         from pmtutrace import jsonl
 
         self.shown += 1
+        self.tally.take(event)
         if self.as_json:
             self.data(jsonl.event(event, self._names))
         else:

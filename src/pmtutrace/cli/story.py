@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from pmtutrace.diagnosis import Collector
     from pmtutrace.diagnosis.case import Sender
     from pmtutrace.events import Event
-    from pmtutrace.lab.conclude import Seen
     from pmtutrace.lab.incident import Happening, Incident
     from pmtutrace.lab.ruler import Truth
     from pmtutrace.tracing import Tracer
@@ -43,8 +42,7 @@ class Story:
     """Lets the incident happen, shows what the tracer sees on edge, and keeps it.
 
     Args:
-        tracer: ends it when it is stopped.
-        seen: gives the events of edge.
+        tracer: follows the path MTUs of edge.
         screen: where it is shown.
         collector: takes the events of edge.
         going: the lab.
@@ -53,14 +51,13 @@ class Story:
     def __init__(
         self,
         tracer: Tracer,
-        seen: Seen,
         screen: Screen,
         collector: Collector,
         going: Happening,
     ) -> None:
         self.track = Track()
         self._tracer = tracer
-        self._seen = seen
+        self._edge = going.net["edge"].inum
         self._screen = screen
         self._collector = collector
         self._going = going
@@ -121,8 +118,9 @@ class Story:
                 if over is None:
                     return
                 raise LabError("the incident did not happen in time", "run the demo again")
-            for event in self._seen.poll():
-                self._take(event)
+            for event in self._tracer.poll():
+                if event.netns == self._edge:
+                    self._take(event)
             if self._screen.terminal:
                 self._screen.update(self._state())
             self._pause.wait(min(left, POLL_S))
@@ -175,7 +173,7 @@ class Story:
 
     def _wanted(self, event: Event) -> bool:
         """Say if an event is one more line for somebody who reads: the first of each kind."""
-        from pmtutrace.events import Drop, Fragmented, PathMtuChange, TunnelChange
+        from pmtutrace.events import Drop, Fragmented, IcmpReceived, PathMtuChange, TunnelChange
 
         match event:
             case TunnelChange():
@@ -189,6 +187,8 @@ class Story:
                     kind = ("bottom", event.daddr, event.dev)
                 else:
                     kind = (event.change, event.daddr, event.dev)
+            case IcmpReceived():
+                kind = ("received", event.outcome)
             case _:
                 kind = (type(event),)
         self._shown[kind] += 1

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import threading
 import time
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from pmtutrace.diagnosis import Collector, diagnose, survey
-from pmtutrace.errors import LabError, NotSupported
+from pmtutrace.errors import LabError
 from pmtutrace.lab.build import built
 from pmtutrace.lab.run import until
 from pmtutrace.lab.situation import Passed, Probed, perform
@@ -19,48 +17,24 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
     from pmtutrace.diagnosis import Case, Finding
-    from pmtutrace.events import Event
     from pmtutrace.lab.net import Net
     from pmtutrace.lab.situation import Situation
     from pmtutrace.probing import Result
     from pmtutrace.tracing import Tracer
     from pmtutrace.tunnels.inventory import Inventory
 
+# What a lab learns of a path lives a second or two.
+LOOK_EVERY_S, LOOK_OFTEN_S = 0.25, 0.02
 SETTLED_S = 0.5
 POLL_S = 0.05
 
 
-class Seen:
-    """All that is seen of some namespaces: a tracer's events, and how path MTUs change.
-
-    These are looked at whenever asked, for what a lab learns of a path lives a second or two.
-
-    Args:
-        tracer: has been told to use the inventory.
-        inventory: names the tunnels that a path MTU is about.
-        spaces: inodes of the namespaces.
-    """
-
-    def __init__(self, tracer: Tracer, inventory: Inventory, spaces: Collection[int]) -> None:
-        self._tracer = tracer
-        self._inventory = inventory
-        self._spaces = spaces
-        self._watch = Watch(spaces, frozenset((4, 6)))
-        self._watch.look()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._watch.close()
-
-    def poll(self) -> list[Event]:
-        """Return what has come to pass since last asked, in order of time."""
-        events = [event for event in self._tracer.poll() if event.netns in self._spaces]
-        for change in self._watch.look():
-            where = (change.netns, change.daddr, change.ifindex, change.new)
-            events.append(dataclasses.replace(change, tunnels=self._inventory.inside(*where)))
-        return sorted(events, key=lambda event: event.ts)
+def follow(tracer: Tracer, spaces: Collection[int]) -> None:
+    """Have a tracer follow the path MTUs of some namespaces of a lab, and of no others."""
+    # Where programs tell of each step, looks only show what has ended.
+    every_s = LOOK_EVERY_S if tracer.tells("path") else LOOK_OFTEN_S
+    listen = not tracer.tells("received")
+    tracer.follow(Watch(spaces, listen=listen, every_s=every_s))
 
 
 def case(
@@ -99,36 +73,33 @@ def found(situation: Situation, tracer: Tracer, inventory: Inventory) -> list[Fi
         inventory: has started.
 
     Raises:
-        NotSupported: this kernel cannot have it, or nothing tells of it.
+        NotSupported: this kernel cannot have it.
         LabError: it could not be built.
     """
-    for hook in situation.hooks:
-        if not tracer.holds(hook):
-            raise NotSupported(f"the hook {hook} cannot be attached on this kernel")
-    with built(situation.topology) as net, contextlib.ExitStack() as stack:
+    with built(situation.topology) as net:
         tracer.refresh()
         _wait_for_tunnels(net, inventory)
         names = {net[label].inum: net[label].name for label in situation.at}
+        follow(tracer, set(names))
         collector = Collector(names)
         collector.begin(tracer.counters(), tracer.fragments())
-        seen = stack.enter_context(Seen(tracer, inventory, names))
         probes = []
         for step in situation.steps:
             if isinstance(step, Probed) and (result := perform(net, step)):
                 probes.append((net[step.node].inum, result))
             else:
                 perform(net, step)
-            _gather(seen, collector, step.seconds if isinstance(step, Passed) else POLL_S)
-        _gather(seen, collector, SETTLED_S)
+            _gather(tracer, collector, step.seconds if isinstance(step, Passed) else POLL_S)
+        _gather(tracer, collector, SETTLED_S)
         return diagnose(case(tracer, collector, inventory, names, probes))
 
 
-def _gather(seen: Seen, collector: Collector, seconds: float) -> None:
+def _gather(tracer: Tracer, collector: Collector, seconds: float) -> None:
     """Take events for some time."""
     end, pause = time.monotonic() + seconds, threading.Event()
     while (left := end - time.monotonic()) > 0:
         pause.wait(min(left, POLL_S))
-        for event in seen.poll():
+        for event in tracer.poll():
             collector.take(event)
 
 

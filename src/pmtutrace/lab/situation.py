@@ -89,7 +89,6 @@ class Situation:
         topology: what is built.
         steps: what happens, in order.
         at: the nodes on which pmtutrace runs; what it knows of others does not count.
-        hooks: those without which it cannot be told.
     """
 
     finding: str
@@ -98,7 +97,6 @@ class Situation:
     topology: Topology
     steps: tuple[Step, ...]
     at: tuple[str, ...] = ("r",)
-    hooks: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:

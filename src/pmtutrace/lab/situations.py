@@ -201,7 +201,6 @@ SITUATIONS: tuple[Situation, ...] = (
         routed.routed(),
         (Sent(_STRAY),),
         at=("a",),
-        hooks=("received",),
     ),
     Situation(
         "news_at_wrong_host",
@@ -210,7 +209,6 @@ SITUATIONS: tuple[Situation, ...] = (
         routed.routed(),
         (_to_b(),),
         at=("a",),
-        hooks=("received",),
     ),
     of_scenario("ratemask_limits_ptb", named("route-v6-rate-limited-host")),
     Situation(

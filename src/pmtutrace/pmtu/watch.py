@@ -29,6 +29,7 @@ class Watch:
         only: inodes of the namespaces that are wanted; None for all.
         families: what to read, of 4 and 6.
         listen: whether to hear, by a socket, of messages that arrive.
+        every_s: seconds from one look to the next, or more where they take long.
     """
 
     def __init__(
@@ -37,7 +38,9 @@ class Watch:
         families: frozenset[int] = frozenset((4, 6)),
         *,
         listen: bool = False,
+        every_s: float = LOOK_EVERY_S,
     ) -> None:
+        self._every_s = every_s
         self.history = History()
         self._ears = _ears() if listen else None
         self._spaces = Spaces(lambda inum: Reader(inum, families, self._ears), only)
@@ -90,7 +93,7 @@ class Watch:
         ended = time.monotonic()
         if only is None:
             pause = (ended - began) * (1 / LOOK_SHARE - 1)
-            self._due = max(began + LOOK_EVERY_S, ended + pause)
+            self._due = max(began + self._every_s, ended + pause)
         return dumps
 
     def take(self, dumps: Iterable[Dump]) -> list[PathMtuChange]:

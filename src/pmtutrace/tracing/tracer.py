@@ -129,12 +129,15 @@ class Tracer:
 
         Args:
             watch: reads path MTUs, and listens where :meth:`tells` of no message that arrives; it
-                is asked for a first look, and the tracer closes it.
+                is asked for a first look, and the tracer closes it. One that it was given before
+                is closed now.
 
         Raises:
             OSError: no network namespace at all could be read.
         """
         watch.look()
+        if self._paths is not None:
+            self._paths.close()
         kernel = self._running()
         self._path_reader = paths.Reader(kernel.image.layout, kernel.function, ORIGINS)
         self._paths = paths.Paths(
