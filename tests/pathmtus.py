@@ -152,3 +152,17 @@ class Actions:
         dev, mtu = self.dice.choice(("a0", "a1")), self.dice.choice((LENGTH, 1450, 1500))
         ip(self.node, "link", "set", dev, "mtu", str(mtu))
         return "device", dev, mtu
+
+
+def agreed(actions, watch):
+    """Return what iproute2 shows, and the changes, once it is what is held.
+
+    IPv6 collects exceptions by its own clock, also between our look and that of iproute2.
+    """
+    changes = []
+    for _ in range(3):
+        changes += actions.look()
+        rows, _ = shown(actions.node)
+        if held(watch) == rows:
+            break
+    return rows, changes

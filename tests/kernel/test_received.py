@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from pathmtus import Actions, Stream, held, shown
+from pathmtus import Actions, Stream, agreed, held
 from pmtutrace import lab
 from pmtutrace.errors import NotSupported
 from pmtutrace.events import OUTCOMES, Flow, IcmpReceived, Outer, PathMtuChange
@@ -276,8 +276,7 @@ def test_the_history_is_what_iproute2_shows(there, monkeypatch):
     seen = set()
     for number in range(STEPS):
         action = actions.step()
-        found = actions.look()
-        rows, _ = shown(node)
+        rows, found = agreed(actions, watch)
         assert held(watch) == rows, (SEED, number, action)
         assert stream.rows() == rows, (SEED, number, action, found)
         seen |= {(change.change, change.via) for change in found}

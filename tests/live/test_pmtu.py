@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from pathmtus import Actions, Stream, held, shown, words
+from pathmtus import Actions, Stream, agreed, held, shown, words
 from pmtutrace import lab
 from pmtutrace.lab import Port, Tunnel
 from pmtutrace.pmtu.watch import Watch
@@ -54,8 +54,7 @@ def test_after_each_of_many_random_actions_it_is_what_iproute2_shows(net, watch)
     seen, most = set(), 0
     for number in range(STEPS):
         action = actions.step()
-        changes = actions.look()
-        there, _ = shown(net["a"])
+        there, changes = agreed(actions, watch)
         assert held(watch) == there, (SEED, number, action)
         assert stream.rows() == there, (SEED, number, action, changes)
         seen |= words(changes)
