@@ -254,9 +254,12 @@ def push(address):
         sender.sendto(bytes(LENGTH - 28), (address, 9))
 
 
-@pytest.mark.parametrize("there", ["best"], indirect=True)
+@pytest.mark.parametrize("there", ["socket"], indirect=True)
 def test_the_history_is_what_iproute2_shows(there, monkeypatch):
-    """After each of some random actions; with the kernel's word, where it gives one."""
+    """After each of some random actions; by dumps, and messages that are heard.
+
+    The kernel's own word tells of more than iproute2 shows: of what no packet has met yet.
+    """
     monkeypatch.setattr(pmtu_watch, "LOOK_EVERY_S", 0.0)
     monkeypatch.setattr(pmtu_watch, "LOOK_SHARE", 1.0)
     node, watch = there.node, there.tracer._paths.watch
