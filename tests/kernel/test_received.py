@@ -5,8 +5,6 @@ On whichever rung this kernel takes, and on those below.
 
 from __future__ import annotations
 
-import os
-import random
 import socket
 import struct
 import time
@@ -14,12 +12,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from pathmtus import Actions, Stream, agreed, held
 from pmtutrace import lab
 from pmtutrace.errors import NotSupported
 from pmtutrace.events import OUTCOMES, Flow, IcmpReceived, Outer, PathMtuChange
 from pmtutrace.lab import Port, Tunnel, packets
-from pmtutrace.pmtu import watch as pmtu_watch
 from pmtutrace.pmtu.watch import Watch
 from pmtutrace.tracing.tracer import Settings, Tracer
 from pmtutrace.tunnels.inventory import Inventory
@@ -30,8 +26,6 @@ PROBES = ("fentry", "fexit", "kprobe", "kretprobe")
 RUNGS = {"best": (), "kprobe": PROBES[:2], "socket": PROBES}
 SENDER = {4: "10.77.1.1", 6: "fd77:1::1"}
 STRANGER = {4: "203.0.113.9", 6: "2001:db8::9"}
-SEED = int(os.environ.get("PMTUTRACE_SEED", "2015"))
-STEPS = 30
 MET = set()
 
 
@@ -252,36 +246,3 @@ def push(address):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         sender.setsockopt(socket.IPPROTO_IP, 10, 3)  # IP_MTU_DISCOVER, IP_PMTUDISC_PROBE
         sender.sendto(bytes(LENGTH - 28), (address, 9))
-
-
-@pytest.mark.parametrize("there", ["socket"], indirect=True)
-def test_the_history_is_what_iproute2_shows(there, monkeypatch):
-    """After each of some random actions; by dumps, and messages that are heard.
-
-    The kernel's own word tells of more than iproute2 shows: of what no packet has met yet.
-    """
-    monkeypatch.setattr(pmtu_watch, "LOOK_EVERY_S", 0.0)
-    monkeypatch.setattr(pmtu_watch, "LOOK_SHARE", 1.0)
-    node, watch = there.node, there.tracer._paths.watch
-    watch._due = 0.0  # and not in a second
-    for family in (4, 6):
-        ip(node, f"-{family}", "route", "flush", "cache")
-
-    def changes():
-        found = []
-        for _ in range(2):  # what was set while it was read is told the next time
-            found += there.tracer.poll()
-        return [e for e in found if isinstance(e, PathMtuChange)]
-
-    changes()
-    stream = Stream(("icmp", "unknown"))
-    actions = Actions(there.net, changes, stream, random.Random(SEED))  # noqa: S311 -- dice
-    seen = set()
-    for number in range(STEPS):
-        action = actions.step()
-        rows, found = agreed(actions, watch)
-        assert held(watch) == rows, (SEED, number, action)
-        assert stream.rows() == rows, (SEED, number, action, found)
-        seen |= {(change.change, change.via) for change in found}
-    assert {("created", "icmp"), ("lowered", "icmp")} <= seen
-    assert all(via == "unknown" for change, via in seen if change in ("flushed", "expired"))
