@@ -119,8 +119,7 @@ class Stage:
             refused = net["r"].counters()["IpFragFails"]
             for event in self._tracer.events(0.02):
                 if event.netns in names:
-                    if self._screen.as_json or shown < LINES:
-                        self._screen.show(event)
+                    self._screen.show(event, wanted=shown < LINES)
                     shown += 1
                     last = event if isinstance(event, Drop) else last
             if arrived + refused >= act.traffic.count or self._tracer.stopped:

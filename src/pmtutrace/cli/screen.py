@@ -61,15 +61,16 @@ class Screen:
         if not self.as_json:
             self.say(text.HEADER)
 
-    def show(self, event: Event) -> None:
-        """Write an event."""
+    def show(self, event: Event, *, wanted: bool = True) -> None:
+        """Count an event and write it; JSON has also those that are not wanted as text."""
         from pmtutrace import jsonl
 
-        self.shown += 1
         self.tally.take(event)
         if self.as_json:
+            self.shown += 1
             self.data(jsonl.event(event, self._names))
-        else:
+        elif wanted:
+            self.shown += 1
             self.say(text.line(event, self._names))
 
     def data(self, line: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from pmtutrace.cli.chart import Track, bars, coloured
-from pmtutrace.lab.incident import CUSTOMERS, FAR, MINIMUM, TUNNEL, UNDERLAY
+from pmtutrace.lab.incident import CUSTOMERS, EDGE, FAR, MINIMUM, TUNNEL, UNDERLAY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -167,8 +167,7 @@ class Story:
 
     def _take(self, event: Event) -> None:
         self._collector.take(event)
-        if self._screen.as_json or self._wanted(event):
-            self._screen.show(event)
+        self._screen.show(event, wanted=self._wanted(event))
         self._measure(event)
 
     def _wanted(self, event: Event) -> bool:
@@ -224,7 +223,7 @@ class Story:
 
     def senders(self, senders: Iterable[Sender]) -> list[str]:
         """Return, a line each, what machines have made of what they were told."""
-        names = {address: name for name, address in CUSTOMERS.items()}
+        names = {EDGE: "edge"} | {address: name for name, address in CUSTOMERS.items()}
         return [
             f"{names.get(one.saddr, one.saddr):8} {WORDS[one.kind]}: "
             f"{one.packets} packets dropped, told of {one.told}"

@@ -1,0 +1,48 @@
+"""The findings that only a kernel with GRE can give: made where they are true, and only there."""
+
+import pytest
+
+from pmtutrace.errors import NotSupported
+from pmtutrace.lab.conclude import found
+from pmtutrace.lab.situations import SITUATIONS
+from pmtutrace.tracing import Tracer
+from pmtutrace.tunnels.inventory import Inventory
+
+pytestmark = pytest.mark.live
+OVER_GRE = [one for one in SITUATIONS if "gre" in {t.type for t in one.topology.tunnels}]
+
+
+@pytest.fixture(scope="module")
+def inventory():
+    """The tracer closes it."""
+    inventory = Inventory()
+    inventory.start()
+    assert inventory.wait(60)
+    return inventory
+
+
+@pytest.fixture(scope="module")
+def own(inventory):
+    """A tracer that names tunnels: that of the other tests does not."""
+    with Tracer() as tracer:
+        tracer.use(inventory)
+        yield tracer
+
+
+def skip(kernel, why):
+    assert not kernel.known or kernel.may_skip("gre-v4-nopmtudisc"), why
+    pytest.skip(why)
+
+
+def test_there_are_some():
+    assert {one.made for one in OVER_GRE} == {True, False}
+
+
+@pytest.mark.parametrize("situation", OVER_GRE, ids=lambda one: one.name)
+def test_a_finding_is_made_where_it_is_true_and_only_there(situation, own, inventory, kernel):
+    try:
+        findings = found(situation, own, inventory)
+    except NotSupported as error:
+        skip(kernel, error.message)
+    made = [finding.id for finding in findings]
+    assert (situation.finding in made) == situation.made, findings
