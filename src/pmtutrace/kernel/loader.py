@@ -6,7 +6,10 @@ does not hold is let go of as a whole.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,7 +18,7 @@ from pmtutrace.kernel import libbpf, module_btf
 from pmtutrace.kernel.plan import COLD
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from pmtutrace.kernel.image import Image
     from pmtutrace.kernel.ladder import Attachment, Cost, Hook, Rung
@@ -52,6 +55,30 @@ class Attached:
         return any(reason == COLD for _, reason in self.refused)
 
 
+class _Ahead(threading.Thread):
+    """A program that is being loaded while others are."""
+
+    def __init__(self, load: Callable[[], int]) -> None:
+        super().__init__(daemon=True)
+        self._load = load
+        self._fd = -1
+        self._refused: OSError | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self._fd = self._load()
+        except OSError as error:
+            self._refused = error
+
+    def result(self) -> int:
+        """Return the program's descriptor once it is loaded, or raise what the kernel said."""
+        self.join()
+        if self._refused:
+            raise self._refused
+        return self._fd
+
+
 class Loader:
     """The maps and programs of one image in the kernel. Close it to remove them all.
 
@@ -65,6 +92,7 @@ class Loader:
         self.maps: dict[str, int] = {}
         self._map_list: list[int] = []
         self._programs: dict[tuple[str, str], int] = {}
+        self._ahead: dict[tuple[str, str], _Ahead] = {}
         self._links: dict[str, list[int]] = {}
         try:
             for entry in image.maps:
@@ -88,6 +116,10 @@ class Loader:
         """Detach and unload everything. Can be called again."""
         for name in reversed(list(self._links)):
             self.release(name)
+        for program in self._ahead.values():
+            with contextlib.suppress(OSError):
+                os.close(program.result())
+        self._ahead.clear()
         for fd in (*self._programs.values(), *self._map_list):
             os.close(fd)
         self._programs.clear()
@@ -99,19 +131,30 @@ class Loader:
         for fd in reversed(self._links.pop(name, [])):
             os.close(fd)
 
+    def load_ahead(self, rung: Rung) -> None:
+        """Begin to load what will be attached later: the kernel verifies several at once."""
+        for attachment in rung.attachments:
+            if attachment.program in self.image.programs:
+                key = (attachment.program, attachment.target)
+                self._ahead[key] = _Ahead(functools.partial(self._load, attachment))
+
     def _program(self, attachment: Attachment) -> int:
         # One fexit program may serve several functions, but is loaded for each of them.
         key = (attachment.program, attachment.target)
         if key not in self._programs:
-            program = self.image.programs[attachment.program]
-            code = self.image.bytecode(program, self._map_list)
-            kind, target = self._type(attachment)
-            try:
-                self._programs[key] = libbpf.prog_load(kind, program.name, code, target)
-            finally:
-                if target and target.object_fd:
-                    os.close(target.object_fd)
+            ahead = self._ahead.pop(key, None)
+            self._programs[key] = ahead.result() if ahead else self._load(attachment)
         return self._programs[key]
+
+    def _load(self, attachment: Attachment) -> int:
+        program = self.image.programs[attachment.program]
+        code = self.image.bytecode(program, self._map_list)
+        kind, target = self._type(attachment)
+        try:
+            return libbpf.prog_load(kind, program.name, code, target)
+        finally:
+            if target and target.object_fd:
+                os.close(target.object_fd)
 
     def _type(self, attachment: Attachment) -> tuple[int, libbpf.Target | None]:
         image = self.image

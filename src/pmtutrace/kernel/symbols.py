@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import bisect
 import copy
+import ctypes
 import errno
 import hashlib
 import json
@@ -161,6 +162,8 @@ class Boot:
             if not self._own:
                 self._own = tuple(find(text[:modules], self._names))
             self._ranges = (*self._own, *find(text, self._names, modules))
+            del text
+            _give_back()
             if self._kept is not None:
                 self._keep(self._kept, self._ranges)
         return self._ranges
@@ -170,6 +173,13 @@ class Boot:
         text = json.dumps({"btf": self.btf, "ranges": entries}).encode()
         write_private(path, hashlib.sha256(text).hexdigest().encode() + b"\n" + text)
         paths.prune(path.parent)
+
+
+def _give_back() -> None:
+    """Return memory to the kernel, where the allocator can (glibc): that text was half of ours."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim:
+        trim(0)
 
 
 def boot_key(names: frozenset[str], btf: Path) -> str:

@@ -160,7 +160,11 @@ class KernelSide:
 
     def _attached(self, wanted: Iterable[Hook]) -> Iterator[Attached]:
         """Attach hooks one by one, each with what it settles for the programs."""
-        for step in plan.plan(tuple(wanted), self._features, cold=self.settings.cold):
+        steps = plan.plan(tuple(wanted), self._features, cold=self.settings.cold)
+        for step in steps:
+            if step.hook.needed and step.rungs:
+                self.loader.load_ahead(step.rungs[0])  # by far the longest, and attached last
+        for step in steps:
             if step.hook.module:
                 self._modules[step.hook.name] = symbols.module(step.hook.module)
             result = self.loader.attach(step)
