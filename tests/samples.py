@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from pmtutrace.events import Drop, Flow, IcmpReceived
+from pmtutrace.events import Drop, Flow, IcmpReceived, InnerMtu, PathMtuChange
 
 FLOW = Flow("10.77.1.1", "10.77.2.1", 17, 2323, 9)
 TS = 1_792_924_245_678_901_234  # 2026-10-25T10:30:45.678901Z
@@ -44,6 +44,24 @@ HEARD = IcmpReceived(
     tunnel=None,
     outcome="applied",
     effective=1400,
+)
+
+LOWERED = PathMtuChange(
+    ts=TS,
+    netns=4026532001,
+    change="lowered",
+    family=4,
+    daddr="10.0.2.2",
+    saddr=None,
+    dev="eth1",
+    ifindex=3,
+    gateway="10.0.1.254",
+    table=254,
+    old=1500,
+    new=1400,
+    locked=False,
+    expires=599.994,
+    tunnels=(InnerMtu("gre1", "gre", 1376), InnerMtu("vx0", "vxlan", None)),
 )
 
 

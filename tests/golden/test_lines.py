@@ -21,11 +21,10 @@ from pmtutrace.events import (
     IcmpLost,
     InnerMtu,
     Outer,
-    PathMtuChange,
     TunnelChange,
     TunnelRef,
 )
-from samples import FLOW, FORWARDED, HEARD, TS, drop
+from samples import FLOW, FORWARDED, HEARD, LOWERED, TS, drop
 
 HERE = Path(__file__).parent
 NAMES = {
@@ -43,23 +42,6 @@ SIX = drop(
     flow=Flow("2001:db8:1::1", "2001:db8:2::1", 6, 443, 50000),
     df=False,
     count=17,
-)
-LOWERED = PathMtuChange(
-    ts=TS,
-    netns=4026532001,
-    change="lowered",
-    family=4,
-    daddr="10.0.2.2",
-    saddr=None,
-    dev="eth1",
-    ifindex=3,
-    gateway="10.0.1.254",
-    table=254,
-    old=1500,
-    new=1400,
-    locked=False,
-    expires=599.994,
-    tunnels=(InnerMtu("gre1", "gre", 1376), InnerMtu("vx0", "vxlan", None)),
 )
 EVENTS = {
     "forwarded": FORWARDED,

@@ -59,7 +59,7 @@ from pmtutrace.session import manifest, schema
 from pmtutrace.session.reader import Reader
 from pmtutrace.tracing.filters import Filter
 from pmtutrace.tracing.summary import summarize
-from samples import FLOW, HEARD, drop
+from samples import FLOW, HEARD, LOWERED, drop
 
 TREE = Path(__file__).resolve().parents[2]
 DOCS = TREE / "docs"
@@ -140,23 +140,7 @@ def an_event(kind):
         outer = Outer("192.0.2.3", "192.0.2.4", 47)
         return dataclasses.replace(HEARD, outer=outer, tunnel=TunnelRef("gre1", "gre"))
     if kind is PathMtuChange:
-        return PathMtuChange(
-            ts=0,
-            netns=1,
-            change="created",
-            family=4,
-            daddr="192.0.2.1",
-            saddr=None,
-            dev="eth0",
-            ifindex=2,
-            gateway=None,
-            table=254,
-            old=None,
-            new=1400,
-            locked=False,
-            expires=600.0,
-            tunnels=(InnerMtu("gre1", "gre", 1376),),
-        )
+        return LOWERED
     if kind is Fragmented:
         outer = Outer("192.0.2.3", "192.0.2.4", 17)
         tunnel = TunnelRef("vx0", "vxlan")

@@ -11,12 +11,11 @@ from pmtutrace.events import (
     IcmpLost,
     InnerMtu,
     Outer,
-    PathMtuChange,
     TunnelChange,
     TunnelRef,
 )
 from pmtutrace.tracing.filters import Filter, network
-from samples import FLOW, HEARD, drop
+from samples import FLOW, HEARD, LOWERED, drop
 
 DROP = drop(netns=1, dev="eth0", ifindex=7, indev="eth1")
 IN_TUNNEL = dataclasses.replace(
@@ -38,21 +37,12 @@ LOST = IcmpLost(
     0, 1, 0, "nf_hook_slow", "nf_hook_slow+0x1", "NETFILTER_DROP", 4, "10.77.1.1", 1400, FLOW
 )
 GONE = TunnelChange(0, 1, "gone", "vx0", "vxlan", None)
-LOWERED = PathMtuChange(
-    ts=0,
+LOWERED_HERE = dataclasses.replace(
+    LOWERED,
     netns=1,
-    change="lowered",
-    family=4,
     daddr="10.77.2.1",
-    saddr=None,
     dev="eth0",
     ifindex=7,
-    gateway=None,
-    table=254,
-    old=1500,
-    new=1400,
-    locked=False,
-    expires=600.0,
     tunnels=(InnerMtu("vx0", "vxlan", 1350),),
 )
 
@@ -154,7 +144,7 @@ def test_what_is_no_drop(options, lost, gone):
     ],
 )
 def test_path_mtus(options, shown):
-    assert Filter(**options).matches(LOWERED) == shown
+    assert Filter(**options).matches(LOWERED_HERE) == shown
 
 
 def test_hostile_names_are_compared_as_they_are_shown():
