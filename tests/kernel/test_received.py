@@ -230,8 +230,9 @@ def learn(there, proto, overhead):
     assert (message.flow.saddr, message.flow.daddr) == ("172.16.0.1", "172.16.0.2")
     assert (message.flow.proto, message.flow.dport) == (17, 9)
     assert message.tunnel.name == "t0"
-    (change,) = (e for e in events if isinstance(e, PathMtuChange))
-    assert (change.daddr, change.new, change.via) == (TARGETS[4][0], 1300, "icmp")
+    # GRE notes its own MTU for the route inside with its first packet.
+    (change,) = (e for e in events if isinstance(e, PathMtuChange) and e.daddr == TARGETS[4][0])
+    assert (change.new, change.via) == (1300, "icmp")
     assert [(t.name, t.mtu) for t in change.tunnels] == [("t0", 1300 - overhead)]
     there.node.run(lambda: refused(4, "172.16.0.2"))
     ip(there.node, "route", "get", "172.16.0.2")  # no dump has it until somebody has looked

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 # What a lab learns of a path lives a second or two.
 LOOK_EVERY_S, LOOK_OFTEN_S = 0.25, 0.02
 SETTLED_S = 0.5
+SEEN_WITHIN_S = 30.0  # tunnels are read by a child process, which an emulated CPU starts in seconds
 POLL_S = 0.05
 
 
@@ -111,5 +112,5 @@ def _wait_for_tunnels(net: Net, inventory: Inventory) -> None:
     def missing() -> set[tuple[int, int]]:
         return wanted - {(tunnel.netns, tunnel.ifindex) for tunnel in inventory.tunnels()}
 
-    if until(missing, lambda left: not left):
+    if until(missing, lambda left: not left, SEEN_WITHIN_S):
         raise LabError("the tunnels of the lab are not seen")

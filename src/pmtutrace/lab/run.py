@@ -168,9 +168,11 @@ def _values(net: Net, scenario: Scenario, refused: int = 0) -> dict[str, int]:
     }
 
 
-def until(look: Callable[[], T], enough: Callable[[T], bool]) -> T:
-    """Look until what is seen is enough, at most for as long as a packet may take; return that."""
-    end = time.monotonic() + ARRIVES_WITHIN_S
+def until(
+    look: Callable[[], T], enough: Callable[[T], bool], within: float = ARRIVES_WITHIN_S
+) -> T:
+    """Look until what is seen is enough, at most for so many seconds; return what was seen last."""
+    end = time.monotonic() + within
     pause = threading.Event()
     while True:
         seen = look()
