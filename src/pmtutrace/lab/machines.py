@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 MESSAGE = 4096  # octets that a connection sends at once: more than fit into one packet
 EVERY_S = 0.1
+LAST_ANSWER_S = 2.0
 GIVES_UP_MS = 1500  # TCP_USER_TIMEOUT of a connection: patience in the scale of the lab's time
 PING = 84  # what ping(8) sends if it is not told otherwise
 
@@ -154,6 +155,8 @@ class Pings(Machine):
                 sender.sendto(request, (self._where.daddr, 0))
                 self.sent += 1
                 self._count(sender)
+            sender.settimeout(LAST_ANSWER_S)
+            self._count(sender)
 
     def _count(self, sender: socket.socket) -> None:
         with contextlib.suppress(TimeoutError):
