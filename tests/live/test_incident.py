@@ -21,6 +21,7 @@ def over(request):
     try:
         with incident.happening(quick) as going:
             going.move()
+            wait(going, lambda: all(one.made for one in going.connections.values()))
             before = {name: len(one.made) for name, one in going.connections.items()}
             going.recurse()
             wait(going, lambda: sum(r.mtu == incident.MINIMUM for r in going.ruler.readings) >= 2)

@@ -128,10 +128,11 @@ def test_how_a_command_ends(path, words, code):
     assert sound(path)
 
 
-def test_signals_are_passed_on_to_the_command(path, net):
-    with recording(
-        path, net, "--", "sh", "-c", "trap 'exit 9' TERM; while :; do sleep 0.05; done"
-    ) as r:
+def test_signals_are_passed_on_to_the_command(path, net, tmp_path):
+    trapped = tmp_path / "trapped"
+    script = f"trap 'exit 9' TERM; : >{trapped}; while :; do sleep 0.05; done"
+    with recording(path, net, "--", "sh", "-c", script) as r:
+        wait_for(trapped.exists)
         assert r.end(signal.SIGTERM) == 9
     assert sound(path)
 
