@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 NSEC = 1_000_000_000
 UNITS = {
@@ -37,29 +37,42 @@ UNITS = {
     "w": 604800.0,
     "week": 604800.0,
     "weeks": 604800.0,
+    "month": 2629800.0,
+    "months": 2629800.0,
+    "y": 31557600.0,
+    "year": 31557600.0,
+    "years": 31557600.0,
 }
-PART = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)")
+MONTH = {"M": 2629800.0}  # where no size can be meant
+PART = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)")
 DATE = re.compile(
-    r"(?:(?P<day>\d{4}-\d\d-\d\d)|(?P<word>today|yesterday|tomorrow))?"
-    r"(?:[ T]?(?<![\d])(?P<time>\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?))?"
-    r"\s*(?P<zone>Z|UTC)?"
+    r"(?:(?P<weekday>(?i:mon|tue|wed|thu|fri|sat|sun)[A-Za-z]{0,6})\s+(?=\d))?"
+    r"(?:(?P<day>(?:\d\d){1,2}-\d{1,2}-\d{1,2})|(?P<word>today|yesterday|tomorrow))?"
+    r"(?:(?:T|\s*)(?<![\d])(?P<time>\d{1,2}:\d{1,2}(?::\d{1,2}(?:\.\d{1,9})?)?))?"
+    r"(?:\s*(?P<utc>Z|UTC|utc)|\s+(?P<zone>[A-Za-z][\w+/-]*))?"
 )
 DAYS = {"yesterday": -1, "today": 0, "tomorrow": 1}
+WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 OCTETS = re.compile(r"(\d+)([KMGT]?)(?:i?B)?", re.I)
 LONGEST_S = 100 * 366 * 86400.0
 
 
-def span(text: str) -> float | None:
+def span(text: str, units: Mapping[str, float] = UNITS) -> float | None:
     """Read ``90``, ``5min`` or ``1h 30m`` as seconds; None for what is none."""
-    at, total = 0, 0.0
+    total = _seconds(text, units)
+    return total if total and total < LONGEST_S else None
+
+
+def _seconds(text: str, units: Mapping[str, float]) -> float | None:
+    text, at, total = text.rstrip(), 0, 0.0
     while at < len(text):
         found = PART.match(text, at)
-        if found is None or found[2] not in UNITS:
+        if found is None or found[2] not in units:
             return None
-        total += float(found[1]) * UNITS[found[2]]
+        total += float(found[1]) * units[found[2]]
         at = found.end()
-    return total if text.strip() and 0 < total < LONGEST_S else None
+    return total if text else None
 
 
 def size(text: str) -> int | None:
@@ -69,11 +82,12 @@ def size(text: str) -> int | None:
 
 
 def moment(text: str, now: int) -> int | None:
-    """Read a time as journalctl(1) does; None for what is none.
+    """Read a time as journalctl(1) does, in the forms of systemd.time(7); None for what is none.
 
     Args:
-        text: ``2026-11-22 18:17:16``, either half of it, ``yesterday``, ``now``, ``-1h``,
-            ``5min ago``, ``@1792924245.5``; local time but with ``Z`` or ``UTC`` at its end.
+        text: ``2026-11-22 18:17:16``, either half of it, its day of the week before it,
+            ``yesterday``, ``now``, ``-1h``, ``5min ago``, ``@1792924245.5``; local time but with
+            ``UTC`` or a zone like ``Asia/Tokyo`` at its end.
         now: nanoseconds since 1970.
 
     Returns:
@@ -83,30 +97,62 @@ def moment(text: str, now: int) -> int | None:
     if text == "now":
         return now
     if text.startswith("@"):
-        return _since_1970(text[1:])
-    if text[:1] in ("-", "+") or text.endswith(" ago"):
-        seconds = span(text.removesuffix(" ago").lstrip("+-"))
-        sign = 1 if text.startswith("+") else -1
-        return None if seconds is None else now + sign * round(seconds * NSEC)
+        return _since_1970(text[1:].lstrip())
+    for sign, mark, end in ((1, "+", ""), (-1, "-", ""), (-1, "", " ago"), (1, "", " left")):
+        if text.startswith(mark) and text.endswith(end):
+            seconds = _seconds(text.removeprefix(mark).removesuffix(end), UNITS | MONTH)
+            known = seconds is not None and seconds < LONGEST_S
+            return now + sign * round(seconds * NSEC) if seconds is not None and known else None
     found = DATE.fullmatch(text)
     if found is None or not (found["day"] or found["word"] or found["time"]):
         return None
-    return _calendar(found, now)
-
-
-def _calendar(found: re.Match[str], now: int) -> int | None:
-    zone = datetime.UTC if found["zone"] else None
-    day = datetime.datetime.fromtimestamp(now // NSEC, zone).date()
-    clock, _, fraction = (found["time"] or "00:00").partition(".")
     try:
-        if found["day"]:
-            day = datetime.date.fromisoformat(found["day"])
-        day += datetime.timedelta(days=DAYS.get(found["word"] or "today", 0))
-        parsed = datetime.time.fromisoformat(clock)
-        whole = int(datetime.datetime.combine(day, parsed, zone).timestamp())
+        return _calendar(found, now)
     except (ValueError, OverflowError, OSError):
         return None
-    return whole * NSEC + int(fraction.ljust(9, "0") or 0)
+
+
+def _calendar(found: re.Match[str], now: int) -> int:
+    """Return the time that the parts of a date mean; ValueError for one that there is not."""
+    zone = _zone(found)
+    day = datetime.datetime.fromtimestamp(now // NSEC, zone).date()
+    if found["day"]:
+        numbers = [int(part) for part in found["day"].split("-")]
+        day = datetime.date(_year(found["day"]), *numbers[1:])
+    day += datetime.timedelta(days=DAYS.get(found["word"] or "today", 0))
+    if found["weekday"] and found["weekday"].lower() not in (
+        WEEKDAYS[day.weekday()],
+        WEEKDAYS[day.weekday()][:3],
+    ):
+        raise ValueError(found["weekday"])
+    clock, _, fraction = (found["time"] or "0:0").partition(".")
+    hour, minute, second = map(int, (*clock.split(":"), "0")[:3])
+    whole = datetime.datetime(day.year, day.month, day.day, hour, minute, second, tzinfo=zone)
+    return int(whole.timestamp()) * NSEC + int(fraction.ljust(9, "0") or 0)
+
+
+def _year(day: str) -> int:
+    """Return the year of a day; of two digits, as strptime(3) has it."""
+    digits = day.partition("-")[0]
+    century = 0 if len(digits) > 2 else 1900 if int(digits) >= 69 else 2000
+    return century + int(digits)
+
+
+def _zone(found: re.Match[str]) -> datetime.tzinfo | None:
+    """Return the zone that is named, None for the local one; ValueError where there is no such."""
+    name = found["zone"]
+    if name is None:
+        return datetime.UTC if found["utc"] else None
+    if name in time.tzname:
+        return None
+    if "/" not in name:
+        raise ValueError(name)
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+    try:
+        return ZoneInfo(name)
+    except ZoneInfoNotFoundError as error:
+        raise ValueError(name) from error
 
 
 def _since_1970(text: str) -> int | None:

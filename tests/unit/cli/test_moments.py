@@ -1,5 +1,8 @@
 """Times, durations and sizes as people write them."""
 
+import os
+import re
+import subprocess
 import time
 
 import pytest
@@ -50,6 +53,73 @@ def test_local_time(zone):
     assert moments.moment("10:30:45", TS) == wanted
 
 
+# What journalctl(1) takes, by its manual page and by that of systemd.time(7).
+TAKEN = (
+    "2012-10-30 18:17:16",
+    "2012-10-30 18:17:16.654321",
+    "2012-10-30  18:17",
+    "2012-10-30",
+    "12-10-30 18:17",
+    "75-1-2",
+    "2012-1-3 8:5",
+    "18:17:16",
+    "18:17",
+    "8:5",
+    "Thu 2012-11-08 18:15 UTC",
+    "thursday 2012-11-08",
+    "Fri 2012-11-23 11:12:13",
+    "2012-11-08 18:15 utc",
+    "yesterday",
+    "today",
+    "tomorrow",
+    "today UTC",
+    "now",
+    "-1h30min",
+    "- 1h",
+    "+3h30min",
+    "-90",
+    "-1y",
+    "+1w2d",
+    "11min ago",
+    "1M ago",
+    "2 years ago",
+    "1 month ago",
+    "1h30min 5s ago",
+    "0 ago",
+    "3 hours left",
+    "@1395716396",
+    "@1395716396.5",
+)
+
+
+def _systemd(text, zone):
+    """Return what systemd itself takes a time for, in microseconds."""
+    said = subprocess.run(
+        ["systemd-analyze", "timestamp", "--", text],
+        env={**os.environ, "TZ": zone},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    whole, _, fraction = re.search(r"@([\d.]+)", said)[1].partition(".")
+    return int(whole) * 1_000_000 + int(fraction.ljust(6, "0"))
+
+
+@pytest.mark.parametrize("text", TAKEN)
+def test_what_systemd_takes_a_time_for(text, zone):
+    before = _systemd(text, zone)
+    found = moments.moment(text, time.time_ns())
+    assert before <= found // 1000 <= _systemd(text, zone)
+
+
+def test_other_zones(zone):
+    wanted = MIDNIGHT + (37845 - 9 * 3600) * NSEC
+    assert moments.moment("2026-10-25 10:30:45 Asia/Tokyo", TS) == wanted
+    assert moments.moment(f"2026-10-25 10:30 {time.tzname[-1]}", TS) == moments.moment(
+        "2026-10-25 10:30", TS
+    )
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -60,7 +130,14 @@ def test_local_time(zone):
         "-x",
         "2026-13-01",
         "2026-10-25 25:00",
-        "1:2",
+        "1:2:3:4",
+        "24:00",
+        "2026-02-30",
+        "Mon 2026-10-25",
+        "Sundays 2026-10-25",
+        "2026-10-25 10:30 Nowhere/Land",
+        "2026-10-25 10:30 ../../etc/passwd",
+        "202-10-25",
         "@",
         "@x",
         "@1e99",

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from golden.test_lines import EVENTS
 from pmtutrace import jsonl
+from pmtutrace.cli.choice import VERDICTS
 from pmtutrace.cli.export import DISSECTOR
 from pmtutrace.cli.verbs import cli
 from pmtutrace.events import Drop, Flow, Fragmented, TunnelRef
@@ -137,6 +138,13 @@ def test_fields_can_be_filtered_by(pcapng, wanted, count):
     assert len(tshark(pcapng, "-Y", wanted)) == count
 
 
+def test_there_is_one_link_type(pcapng):
+    types = tshark(pcapng, "-T", "fields", "-e", "frame.encap_type")
+    assert set(types) == {"7"}  # WTAP_ENCAP_RAW_IP, in Wireshark's own numbers
+    said = subprocess.run(["capinfos", "-E", str(pcapng)], capture_output=True, text=True)
+    assert "File encapsulation:  Raw IP" in said.stdout
+
+
 def test_the_dissector_is_printed():
     done = CliRunner().invoke(cli, ["export", "--lua"])
     assert done.stdout == DISSECTOR.read_text()
@@ -177,6 +185,53 @@ def test_duckdb_reads_parquet_and_adds_up_to_the_summary(path, tmp_path):
     assert drops.filter("netns_name = 'edge'").shape[0] > 0
     with pytest.raises(FileExistsError):
         exported(path, "--to", "parquet", "-o", str(out))
+
+
+@pytest.fixture
+def mixed(path):
+    """A session in which drops of all verdicts are counted more often than shown."""
+    writer = Writer(path, MANIFEST)
+    for number, verdict in enumerate(VERDICTS, 1):
+        for at in range(number):
+            kind = {"verdict": verdict, "packet": IPV4 + bytes(108), "ts": TS + number * NSEC + at}
+            writer.add(drop(cause="unknown" if verdict == "suppressed" else None, **kind))
+        key = counted(verdict, cause="no_room" if verdict == "suppressed" else None)
+        writer.commit(second(number, moved(23 * number, key)))
+    writer.commit(second(len(VERDICTS) + 1, moved(7, counted("none")), moved(-3, counted("told"))))
+    writer.close()
+    return path
+
+
+def test_a_field_filter_finds_what_print_finds(mixed, tmp_path):
+    out = tmp_path / "out.pcapng"
+    exported(mixed, "--to", "pcapng", "-o", str(out))
+    found = {}
+    for verdict in VERDICTS:
+        found[verdict] = len(tshark(out, "-Y", f'pmtutrace.verdict == "{verdict}"'))
+        shown = [x for x in printed(mixed, "--verdict", verdict) if x["type"] == "drop"]
+        assert found[verdict] == len(shown)
+    assert found == {verdict: number for number, verdict in enumerate(VERDICTS, 1)}
+
+
+def test_parquet_and_csv_have_the_totals_of_report(mixed, tmp_path):
+    out = tmp_path / "out"
+    exported(mixed, "--to", "parquet", "-o", str(out))
+    exported(mixed, "--to", "csv", "-o", str(out / "counters.csv"))
+    report = CliRunner().invoke(cli, ["report", "-j", str(mixed)], catch_exceptions=False)
+    totals = json.loads(report.stdout)["totals"]
+    for name, read in (("parquet", duckdb.read_parquet), ("csv", duckdb.read_csv)):
+        table = read(str(out / f"counters.{name}"))
+        dropped = table.filter("verdict <> 'none'")
+        sums = "sum(packets)::BIGINT"
+        assert dropped.aggregate(sums).fetchall() == [(totals["drops"],)]
+        assert dict(dropped.aggregate(f"verdict, {sums}").fetchall()) == totals["verdicts"]
+        causes = dropped.filter("cause <> ''").aggregate(f"cause, {sums}").fetchall()
+        assert dict(causes) == totals["causes"]
+        left = table.filter("verdict = 'none'").aggregate(sums).fetchall()
+        assert left == [(totals["fragmented"],)]
+    events = duckdb.read_parquet(str(out / "drop.parquet")).shape[0]
+    assert events == totals["events_streamed"] == sum(range(len(VERDICTS) + 1))
+    assert totals["drops"] == 23 * events - 3
 
 
 def test_filters_and_times_are_those_of_print(path):
