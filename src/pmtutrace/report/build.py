@@ -12,6 +12,7 @@ from pmtutrace.diagnosis.senders import LIFETIME_S
 from pmtutrace.errors import UsageError
 from pmtutrace.events import Drop
 from pmtutrace.pmtu import surroundings
+from pmtutrace.report.clocks import Clock
 from pmtutrace.session import schema
 from pmtutrace.session.selection import NOT_DROPPED
 from pmtutrace.tracing.filters import Filter
@@ -82,6 +83,7 @@ class _Builder:
 
     def __init__(self, readers: Sequence[Reader]) -> None:
         self._readers = readers
+        self._clocks = Clock.of(readers)
         self._drops: dict[CounterKey, Counter] = {}
         self._fragments: dict[CounterKey, Counter] = {}
         self._refs: dict[CounterKey, tuple[str, TunnelRef | None]] = {}
@@ -91,20 +93,20 @@ class _Builder:
         self._losses: Multiset[str] = Multiset()
         self._tally = Tally()
         self._events = self._read = 0
-        for reader in readers:
-            self._count(reader)
-            self._states(reader)
+        for reader, clock in zip(readers, self._clocks, strict=True):
+            self._count(reader, clock)
+            self._states(reader, clock)
 
     def report(self) -> Report:
-        times = [reader.time() for reader in self._readers]
+        times = [clock.time(*reader.time()) for reader, clock in self._each()]
         collector = Collector(began=times[0][0], lifetime=self._lifetime())
-        for number, reader in enumerate(self._readers):
+        for number, (reader, clock) in enumerate(self._each()):
             if number:
                 collector.blind(times[number - 1][1], times[number][0])
             else:
-                self._standing(reader, collector)
-            self._blind(reader, collector)
-            self._feed(reader, collector)
+                self._standing(reader, clock, collector)
+            self._blind(reader, clock, collector)
+            self._feed(reader, clock, collector)
         case = self._case(collector, times[-1][1])
         readers = self._readers
         return Report(
@@ -143,19 +145,21 @@ class _Builder:
                     chosen[netns] = look
         return collector.case(surroundings=chosen, **common) if chosen != last else case
 
-    def _count(self, reader: Reader) -> None:
-        seconds = reader.seconds()
-        if seconds is None:
-            return
-        for counted, counter in reader.counters(seconds):
-            into = self._fragments if counted.key.verdict == NOT_DROPPED else self._drops
-            before = into.get(counted.key)
-            into[counted.key] = before.joined(counter) if before else counter
-            if counted.tunnel is not None or counted.key not in self._refs:
-                self._refs[counted.key] = counted.dev, counted.tunnel
-        self._losses.update(reader.losses(seconds))
+    def _each(self) -> list[tuple[Reader, Clock]]:
+        return list(zip(self._readers, self._clocks, strict=True))
 
-    def _states(self, reader: Reader) -> None:
+    def _count(self, reader: Reader, clock: Clock) -> None:
+        for epoch in clock.epochs:
+            for counted, counter in reader.counters(epoch.seconds):
+                into = self._fragments if counted.key.verdict == NOT_DROPPED else self._drops
+                before = into.get(counted.key)
+                moved = clock.counter(epoch, counter)
+                into[counted.key] = before.joined(moved) if before else moved
+                if counted.tunnel is not None or counted.key not in self._refs:
+                    self._refs[counted.key] = counted.dev, counted.tunnel
+            self._losses.update(reader.losses(epoch.seconds))
+
+    def _states(self, reader: Reader, clock: Clock) -> None:
         for space in reader.states(schema.Space):
             self._names[space.netns] = space.name
         for there in reader.states(schema.TunnelThere):
@@ -166,28 +170,30 @@ class _Builder:
             except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
                 reader.file.damaged += 1
                 continue
-            self._around.setdefault(around.netns, []).append((around.ts, found))
+            looks = self._around.setdefault(around.netns, [])
+            looks.append((clock.moment(around.ts), found))
 
-    def _standing(self, reader: Reader, collector: Collector) -> None:
+    def _standing(self, reader: Reader, clock: Clock, collector: Collector) -> None:
         for there in reader.states(schema.ExceptionThere):
-            collector.standing(there.netns, there.ts, there.exception, there.dev)
+            collector.standing(there.netns, clock.moment(there.ts), there.exception, there.dev)
 
-    def _blind(self, reader: Reader, collector: Collector) -> None:
+    def _blind(self, reader: Reader, clock: Clock, collector: Collector) -> None:
         """Say when nobody looked: the machine slept, or the recorder could not run."""
         before = 0
-        for _, since, ts in reader.file.integers(schema.SECONDS, "since", "ts"):
-            if before and (since or ts) - before > UNHEARD_NS:
-                collector.blind(before, since or ts)
-            before = ts
+        for number, since, ts in reader.file.integers(schema.SECONDS, "since", "ts"):
+            began, ended = clock.span(number, since, ts)
+            if before and began - before > UNHEARD_NS:
+                collector.blind(before, began)
+            before = ended
 
-    def _feed(self, reader: Reader, collector: Collector) -> None:
+    def _feed(self, reader: Reader, clock: Clock, collector: Collector) -> None:
         """Give events to a collector: of drops a share, in blocks, of all else every one."""
         spans = [brought.events for brought in reader.spans(None, None)]
         total = reader.length(Drop)
         thin = max(1, -(-total // DROPS_READ))
         self._events += total
         for span in spans:
-            for _, event in reader.events(span, thin=thin):
+            for event in clock.events(reader.events(span, thin=thin)):
                 self._tally.take(event)
                 self._read += isinstance(event, Drop)
                 collector.take(event)
