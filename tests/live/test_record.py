@@ -137,6 +137,14 @@ def test_signals_are_passed_on_to_the_command(path, net, tmp_path):
     assert sound(path)
 
 
+@pytest.mark.parametrize("again", ["", "kill -TERM $PPID; "], ids=["once", "twice"])
+def test_no_signal_is_too_early_for_the_code_of_the_command(path, again):
+    script = f"trap '{again}exit 9' TERM; kill -TERM $PPID; while :; do sleep 0.05; done"
+    done = run("record", "-w", str(path), "--", "sh", "-c", script)
+    assert (done.returncode, done.stdout, done.stderr) == (9, "", "")
+    assert sound(path)
+
+
 def test_kill_9_costs_the_last_second(path, net):
     with recording(path, net) as recorder:
         end = time.monotonic() + 2.5

@@ -17,11 +17,11 @@ from pmtutrace.cli import choice
 from pmtutrace.cli.choice import filter_options, tracer_options
 from pmtutrace.cli.moments import DURATION, DURATION_OR_SIZE, SIZE
 from pmtutrace.cli.seconds import Seconds
-from pmtutrace.cli.signals import on_signal
+from pmtutrace.cli.signals import Ended, on_signal
 from pmtutrace.printable import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from pmtutrace.session.recorder import Recording, Status
     from pmtutrace.tracing import Tracer
@@ -87,11 +87,14 @@ def record(**options: Any) -> int:  # noqa: ANN401 -- whatever the options above
     recording = _recording(options)
     spaces = choice.here(options)
     wanted = choice.wanted(options, spaces)
-    with Tracer(choice.settings(options, spaces, options["snaplen"])) as tracer:
+    settings = choice.settings(options, spaces, options["snaplen"])
+    ending = _Ending()
+    # Around the tracer: a signal that comes late must not change the code that is passed on.
+    with on_signal(ending.take), Tracer(settings) as tracer:
         choice.say_blind(tracer)
         followed = choice.follow_paths(tracer, spaces) is not None
         recording.options["paths"] = followed  # whether path MTUs could be followed
-        return _record(tracer, wanted, recording, options)
+        return _record(tracer, wanted, recording, options, ending)
 
 
 def _recording(options: dict[str, Any]) -> Recording:
@@ -115,7 +118,51 @@ def _recording(options: dict[str, Any]) -> Recording:
     return Recording(options["path"], rotation, kept, list(options["command"]) or None)
 
 
-def _record(tracer: Tracer, wanted: Filter, recording: Recording, options: dict[str, Any]) -> int:
+class _Ending:
+    """What the first signal does, as a recording comes along.
+
+    Before anything is recorded it ends us. A command that was started gets it, and ends first; of
+    ^C it has got one from the terminal. Else the tracer is stopped.
+    """
+
+    def __init__(self) -> None:
+        self._tracer: Tracer | None = None
+        self._starts = False
+        self._early: int | None = None
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def take(self, number: int) -> None:
+        """Take a signal, at any moment."""
+        if self._child is not None:
+            if number != signal.SIGINT:
+                self._child.send_signal(number)
+        elif self._starts:
+            self._early = number
+        elif self._tracer is not None:
+            self._tracer.stop()
+        else:
+            raise Ended
+
+    def start(self, words: Sequence[str]) -> subprocess.Popen[bytes]:
+        """Start a command; it gets what comes from now on, before it can have set a trap, too."""
+        self._starts = True
+        self._child = subprocess.Popen(words)
+        if self._early is not None:
+            self.take(self._early)
+        return self._child
+
+    def stop(self, tracer: Tracer) -> None:
+        """Have the tracer stopped from now on, where there is no command."""
+        self._tracer = tracer
+
+
+def _record(
+    tracer: Tracer,
+    wanted: Filter,
+    recording: Recording,
+    options: dict[str, Any],
+    ending: _Ending,
+) -> int:
     from pmtutrace.kernel import privileges
     from pmtutrace.session.recorder import Recorder
     from pmtutrace.tunnels.inventory import Inventory
@@ -125,12 +172,12 @@ def _record(tracer: Tracer, wanted: Filter, recording: Recording, options: dict[
     tracer.use(inventory)
     recorder = Recorder(tracer, inventory, wanted, recording, _say)
     began = time.monotonic()
-    with _command(recording.command, tracer) as child:
+    with _command(recording.command, tracer, ending) as child:
         # Whoever waits for the file may send to the command what it has not yet set up.
         if options["ready_file"]:
             choice.say_ready(options["ready_file"])
         privileges.keep(_rights(recording))
-        with on_signal(_end(child, tracer)), _progress(began, quiet=child is not None) as show:
+        with _progress(began, quiet=child is not None) as show:
             recorder.run(options["duration"], show)
     if not recorder.status.single:
         _say(f"{recorder.status.path}: its -wal belongs to it and could not be joined")
@@ -152,15 +199,18 @@ def _rights(recording: Recording) -> frozenset[int]:
 
 
 @contextlib.contextmanager
-def _command(words: list[str] | None, tracer: Tracer) -> Iterator[subprocess.Popen[bytes] | None]:
+def _command(
+    words: list[str] | None, tracer: Tracer, ending: _Ending
+) -> Iterator[subprocess.Popen[bytes] | None]:
     """Run the command; stop the tracer at its end, end it where we end before it does."""
     from pmtutrace.errors import UsageError
 
     if words is None:
+        ending.stop(tracer)
         yield None
         return
     try:
-        child = subprocess.Popen(words)
+        child = ending.start(words)
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         raise UsageError(
@@ -175,6 +225,8 @@ def _command(words: list[str] | None, tracer: Tracer) -> Iterator[subprocess.Pop
     waiter.start()
     try:
         yield child
+    except Ended:
+        pass  # the second signal; what is passed on is the command's code all the same
     finally:
         if child.poll() is None:
             child.terminate()
@@ -183,18 +235,6 @@ def _command(words: list[str] | None, tracer: Tracer) -> Iterator[subprocess.Pop
             except subprocess.TimeoutExpired:
                 child.kill()
         waiter.join()
-
-
-def _end(child: subprocess.Popen[bytes] | None, tracer: Tracer) -> Callable[[int], None]:
-    """Return what to do at a signal: a command is to end first, and gets ^C from its terminal."""
-
-    def take(number: int) -> None:
-        if child is None:
-            tracer.stop()
-        elif number != signal.SIGINT:
-            child.send_signal(number)
-
-    return take
 
 
 def _say(sentence: str) -> None:
