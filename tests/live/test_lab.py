@@ -12,6 +12,7 @@ import pytest
 from pmtutrace import lab
 from pmtutrace.errors import LabError, NotSupported
 from pmtutrace.kernel import netns
+from pmtutrace.lab import traffic
 from pmtutrace.lab.run import differences, exercise, run
 from pmtutrace.lab.scenarios import named
 
@@ -54,6 +55,23 @@ def test_the_same_lab_twice_at_once():
         kernel = exercise(one, scenario)
         assert differences(scenario, kernel) == []
         assert other["r"].counters()["IpFragFails"] == 0
+
+
+def test_ends_of_a_cable_never_have_the_same_number():
+    """Else the kernel lets the news of their carrier wait for up to a second."""
+    with lab.built(named("vxlan-v4-udp-forward")) as net:
+        for veth in net.topology.veths:
+            near, far = (net[end.node].ifindexes[end.dev] for end in veth.ends)
+            assert near != far
+
+
+def test_what_a_tun_has_sent_can_be_read():
+    with lab.built(named("tun-v4-udp-device")) as net:
+        port = net.topology.tunnels[0].ends[0]
+        traffic.send(net, named("tun-v4-ring-full").traffic)
+        read = list(iter(lambda: net.files[port].read(1500), None))
+    assert {len(packet) for packet in read} == {1400}
+    assert len(read) == 500
 
 
 def test_the_lab_itself_sends_nothing():

@@ -73,7 +73,7 @@ def built(what: Scenario | Topology) -> Iterator[Net]:
             for label, name in names.items():
                 stack.callback(_remove, name)
                 routes[label] = building.enter_context(_created(name, topology, label))
-            macs = wire.links(topology, names, routes, stack)
+            macs, files = wire.links(topology, names, routes, stack)
             wire.addresses(topology, routes, macs)
             wire.ways(topology, routes)
             ipsec.load(topology, names)
@@ -90,7 +90,7 @@ def built(what: Scenario | Topology) -> Iterator[Net]:
             nodes = {
                 label: _node(label, names[label], routes[label], topology, macs) for label in names
             }
-        net = Net(topology, nodes, stack.enter_context(contextlib.ExitStack()))
+        net = Net(topology, nodes, stack.enter_context(contextlib.ExitStack()), files)
         # Namespaces take their time to go, and what waits in them fills sockets of all of them.
         stack.callback(net.flush)
         yield net

@@ -13,6 +13,7 @@ from pmtutrace.lab.topology import Security
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
+    from io import FileIO
 
     from pmtutrace.lab.topology import Port, Tunnel
 
@@ -40,7 +41,7 @@ class Type:
         prefix: how pyroute2 begins the names of its attributes.
         words: options that ``attributes`` takes care of.
         make: makes one end inside its namespace where rtnetlink cannot; what it returns is closed
-            when the lab is torn down.
+            when the lab is torn down, and gives the device's file, if it has one.
         security: the IPsec that it needs.
     """
 
@@ -48,7 +49,7 @@ class Type:
     ethernet: bool
     prefix: str
     words: frozenset[str] = frozenset()
-    make: Callable[[Tunnel, Port, str, str], AbstractContextManager[object]] | None = None
+    make: Callable[[Tunnel, Port, str, str], AbstractContextManager[FileIO | None]] | None = None
     security: Callable[[Tunnel], Security] | None = None
 
 

@@ -14,6 +14,7 @@ from pmtutrace.lab import mib
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from io import FileIO
 
     from pmtutrace.lab.topology import Port, Route, Topology
 
@@ -50,11 +51,16 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Net:
-    """The nodes of a lab by label, and what lives until it is torn down."""
+    """The nodes of a lab by label, and what lives until it is torn down.
+
+    ``files`` are those of TUN and TAP devices: what is read are the packets that these have sent.
+    None of them blocks.
+    """
 
     topology: Topology
     nodes: Mapping[str, Node]
     stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    files: Mapping[Port, FileIO] = field(default_factory=dict)
 
     def __getitem__(self, label: str) -> Node:
         try:

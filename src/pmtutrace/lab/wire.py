@@ -26,12 +26,16 @@ from pmtutrace.lab.topology import Port
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from contextlib import AbstractContextManager
+    from io import FileIO
 
     from pmtutrace.lab.topology import Bridge, Leg, Route, Topology, Tunnel
 
     Routes = Mapping[str, Any]
 
 READY_S = 10.0
+# Of veths' near ends. The kernel takes one whose other end has the same number in its namespace for
+# no pair at all, and lets the news of its carrier wait for up to a second (linkwatch_urgent_event).
+FIRST_INDEX = 100
 NOARP, MULTICAST, UP = 0x80, 0x1000, 0x1  # IFF_*
 NODAD = 0x02  # IFA_F_NODAD
 PERMANENT = 0x80  # NUD_PERMANENT
@@ -45,10 +49,10 @@ _INDEXES: weakref.WeakKeyDictionary[Any, dict[str, int]] = weakref.WeakKeyDictio
 
 def links(
     topology: Topology, names: Mapping[str, str], routes: Routes, stack: contextlib.ExitStack
-) -> dict[Port, str]:
-    """Make all devices and bring them up; return the link-layer addresses of those with one.
+) -> tuple[dict[Port, str], dict[Port, FileIO]]:
+    """Make all devices and bring them up; return their link-layer addresses, and their files.
 
-    What has to stay open for them to be there goes on the stack.
+    Only those are in there that have one. What has to stay open goes on the stack.
     """
     from pmtutrace.lab import teach
 
@@ -60,12 +64,30 @@ def links(
     for veth in topology.veths:
         left, right = veth.ends
         peer = {"ifname": right.dev, "address": macs[right], "net_ns_fd": names[right.node]}
-        routes[left.node].link("add", kind="veth", ifname=left.dev, address=macs[left], peer=peer)
+        number = FIRST_INDEX + own.index(left)
+        routes[left.node].link(
+            "add", kind="veth", ifname=left.dev, address=macs[left], index=number, peer=peer
+        )
         for port in veth.ends:
             _up(routes[port.node], port)
     bridges = (bridge.port for bridge in topology.bridges)
     for port in itertools.chain(bridges, *(veth.ends for veth in topology.veths)):
         _own(routes[port.node], port)  # some tunnels can only be made where an endpoint is
+    files = _tunnels(topology, names, routes, stack, macs)
+    for bridge in topology.bridges:
+        _join(bridge, topology.ports, names[bridge.node], routes[bridge.node])
+    return macs, files
+
+
+def _tunnels(
+    topology: Topology,
+    names: Mapping[str, str],
+    routes: Routes,
+    stack: contextlib.ExitStack,
+    macs: dict[Port, str],
+) -> dict[Port, FileIO]:
+    """Make all tunnels; take the link-layer addresses out of those that have none."""
+    files = {}
     for tunnel in topology.tunnels:
         if encap := tunnel.options.get("encap"):
             for port in tunnel.ends:
@@ -76,12 +98,12 @@ def links(
         for far, port in enumerate(tunnel.ends):
             end = replace(tunnel, **tunnel.far) if far else tunnel
             local, remote = tunnel.endpoints[:: -1 if far else 1]
-            stack.enter_context(_end(end, port, local, remote, names[port.node], routes[port.node]))
+            made = _end(end, port, local, remote, names[port.node], routes[port.node])
+            if file := stack.enter_context(made):
+                files[port] = file
             mac = {"address": macs[port]} if port in macs else {}
             _up(routes[port.node], port, **mac)
-    for bridge in topology.bridges:
-        _join(bridge, topology.ports, names[bridge.node], routes[bridge.node])
-    return macs
+    return files
 
 
 def _bridge(bridge: Bridge, mac: str, name: str, route: Any) -> None:  # noqa: ANN401
@@ -119,7 +141,7 @@ def _end(
     remote: str,
     name: str,
     route: Any,  # noqa: ANN401 -- pyroute2 has no types
-) -> AbstractContextManager[object]:
+) -> AbstractContextManager[FileIO | None]:
     """Make one end of a tunnel in the namespace of that name; return what has to stay open."""
     declared = devices.declared(tunnel)
     make = declared.make

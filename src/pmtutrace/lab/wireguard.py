@@ -25,7 +25,7 @@ KEYS = (
 )
 
 
-def make(tunnel: Tunnel, port: Port, local: str, remote: str) -> AbstractContextManager[object]:
+def make(tunnel: Tunnel, port: Port, local: str, remote: str) -> AbstractContextManager[None]:
     """Make one end, with its key, its port and its peer; call it inside the end's namespace.
 
     With option ``peer`` False there is none, and with ``key`` outer packets are marked with that.
