@@ -79,7 +79,7 @@ def section(image: bytes, name: str) -> bytes:
         )
         headers = [struct.unpack_from("<IIQQQQ", image, table + size * i) for i in range(count)]
         _, _, _, _, strings, strings_size = headers[names]
-    except (struct.error, IndexError):
+    except (struct.error, IndexError, OverflowError):
         return b""
     wanted = name.encode() + b"\0"
     text = image[strings : strings + strings_size]
