@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pmtutrace.cli.choice import filter_options
+from pmtutrace.cli.files import output
 from pmtutrace.cli.print import say_damaged, select, session_argument, time_options
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ def _write(reader: Reader, options: dict[str, Any]) -> None:
         names, selection = select(reader, options)
         parquet.write(options["output"], selection, names, reader.manifest)
         return
-    with _output(options["output"]) as out:
+    with output(options["output"]) as out:
         for octets in _octets(reader, options):
             out.write(octets)
 
@@ -91,22 +90,3 @@ def _octets(reader: Reader, options: dict[str, Any]) -> Iterator[bytes]:
         lines = text.lines(selection, names)
     for line in lines:
         yield line.encode(errors="backslashreplace")
-
-
-@contextlib.contextmanager
-def _output(path: Path | None) -> Iterator[BinaryIO]:
-    """Open a new file that only we may read, or stdout."""
-    from pmtutrace.errors import UsageError
-
-    if path is None:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-        return
-    try:
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    except OSError as error:
-        raise UsageError(
-            f"{path} cannot be made: {error.strerror}", "name a new file in a folder of yours"
-        ) from error
-    with os.fdopen(descriptor, "wb") as out:
-        yield out

@@ -40,7 +40,8 @@ class Report:
     """What is known of one host, from all sessions of one boot.
 
     ``totals`` is the summary as ``trace`` has it. ``refs`` are the names of the tunnel and the
-    device of each counter. ``share`` of the events of drops were looked at.
+    device of each counter. ``share`` of the events of drops were looked at. ``clocks`` are those of
+    the sessions.
     """
 
     files: tuple[str, ...]
@@ -53,6 +54,7 @@ class Report:
     damaged: int
     killed: int
     hooks: list[tuple[str, str]] = field(default_factory=list)
+    clocks: list[Clock] = field(default_factory=list)
 
 
 def groups(readers: Iterable[Reader]) -> list[list[Reader]]:
@@ -120,6 +122,7 @@ class _Builder:
             damaged=sum(reader.damaged for reader in readers),
             killed=sum(not reader.ended for reader in readers),
             hooks=_blind_hooks(readers[-1].manifest),
+            clocks=self._clocks,
         )
 
     def _case(self, collector: Collector, ended: int) -> Case:

@@ -90,7 +90,7 @@ def _findings(findings: list[Finding]) -> Iterator[str]:
         yield f"  {since} to {until}" if finding.until else f"  {since}, {until}"
         yield from textwrap.wrap(finding.cause, WIDTH, initial_indent="  ", subsequent_indent="  ")
         known = [(name, value) for name, value in finding.evidence.items() if value is not None]
-        evidence = ", ".join(f"{name} {_value(value)}" for name, value in known)
+        evidence = ", ".join(f"{name} {worded(value)}" for name, value in known)
         yield from textwrap.wrap(
             f"evidence: {evidence}", WIDTH, initial_indent="  ", subsequent_indent="    "
         )
@@ -101,7 +101,8 @@ def _findings(findings: list[Finding]) -> Iterator[str]:
             yield f"and {number - ALIKE} more {name}, which `report -j` lists"
 
 
-def _value(value: object) -> str:
+def worded(value: object) -> str:
+    """Return a piece of evidence as it is written."""
     if isinstance(value, list | tuple):
         return " ".join(map(str, value))
     if isinstance(value, bool):
@@ -167,7 +168,7 @@ def _paths(report: Report) -> Iterator[str]:
             "-" if line.now is None else f"{line.now.mtu}{' lock' if line.now.locked else ''}",
             str(len(line.episodes)),
             span(sum(one.until - one.seen for one in line.episodes) / NSEC),
-            _rhythm(line),
+            rhythm_of(line),
         )
         for line in sorted(lines, key=lambda line: line.floor or 0)[:MOST]
     ]
@@ -175,19 +176,26 @@ def _paths(report: Report) -> Iterator[str]:
     yield from _titled("PATH MTUS", rows, right, len(lines) - MOST)
 
 
-def _rhythm(line: Timeline) -> str:
+def rhythm_of(line: Timeline) -> str:
+    """Return in which rhythm a path MTU falls, in words; nothing where there is none."""
     found = rhythm.find(line.episodes, line.gaps)
     if found is None:
         return ""
     return f"every {span(found.period_s)} for {span(found.episode_s)}, {found.duty:.0%}"
 
 
-def _tunnels(report: Report) -> Iterator[str]:
+def drops_by_tunnel(report: Report) -> Multiset[tuple[int, str]]:
+    """Return packets dropped, by the namespace and the name of the tunnel."""
     drops: Multiset[tuple[int, str]] = Multiset()
     for key, counter in report.case.counters.items():
         tunnel = report.refs[key][1] if key in report.refs else None
         if tunnel is not None:
             drops[key.netns, tunnel.name] += counter.packets
+    return drops
+
+
+def _tunnels(report: Report) -> Iterator[str]:
+    drops = drops_by_tunnel(report)
     inner = {(one.netns, one.ifindex): line for one, line in report.case.tunnel_timelines}
     rows: list[tuple[str, ...]] = [
         ("TUNNEL", "NETNS", "TYPE", "LOCAL", "REMOTE", "MTU", "LOWEST", "DROPS")
@@ -233,8 +241,8 @@ def _flows(report: Report) -> Iterator[str]:
     yield from _titled("FLOWS", rows, ("PACKETS",), len(flows) - MOST)
 
 
-def _recording(report: Report) -> Iterator[str]:
-    """Yield what the recording could not see."""
+def unseen(report: Report) -> list[str]:
+    """Return what the recording could not see, a sentence each."""
     said = []
     lost = {kind: number for kind, number in report.totals["losses"].items() if number}
     said += [f"{number} lost: {kind}" for kind, number in lost.items()]
@@ -248,8 +256,18 @@ def _recording(report: Report) -> Iterator[str]:
         f"nobody looked for {span((gap.ended - gap.began) / NSEC)} from {_moment(gap.began)}"
         for gap in report.case.gaps[:MOST]
     ]
+    said += [
+        f"the clock was set by {by / NSEC:+.1f} s when it showed {_moment(shown - by)}; what was "
+        "before is moved along"
+        for clock in report.clocks
+        for shown, by in clock.sets[:MOST]
+    ]
     if report.damaged:
         said.append(f"{report.damaged} rows are damaged and were left out")
+    return said or ["nothing was lost"]
+
+
+def _recording(report: Report) -> Iterator[str]:
     yield ""
     yield f"RECORDING: {', '.join(report.files)}"
-    yield from (f"  {line}" for line in said or ["nothing was lost"])
+    yield from (f"  {line}" for line in unseen(report))

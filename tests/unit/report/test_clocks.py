@@ -1,10 +1,12 @@
 """Clocks that were set while somebody recorded: what was before is moved along."""
 
+import time
+
 import pytest
 
 import night
 from night import BEGAN, EPISODE_S, FIRST_S, NSEC, Night
-from pmtutrace.report import build
+from pmtutrace.report import build, text
 from pmtutrace.report.clocks import MOST_SETS, Clock, epochs
 from pmtutrace.session.reader import Reader
 from pmtutrace.session.writer import Second, Writer
@@ -92,3 +94,13 @@ def test_an_idle_second_tells_no_beginning(tmp_path):
     with Reader(tmp_path / "s") as reader:
         (clock,) = Clock.of([reader])
         assert clock.span(1, 0, TS) == (TS, TS)
+
+
+def test_a_report_says_that_a_clock_was_set(tmp_path):
+    with written(tmp_path / "s", 0, 0, -3 * NSEC) as reader:
+        said = text.unseen(build.build([reader]))
+    moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(TS // NSEC + 5))
+    assert (
+        f"the clock was set by -3.0 s when it showed {moment}; what was before is moved along"
+        in (said)
+    )
