@@ -42,6 +42,9 @@ from pmtutrace.export.flat import counter_columns
 from pmtutrace.kernel import hooks, sites, sources
 from pmtutrace.kernel.loader import Attached
 from pmtutrace.lab import Expected, Topology, Traffic
+from pmtutrace.lab.endured import Measured
+from pmtutrace.lab.incident import VXLAN
+from pmtutrace.lab.ruler import Truth
 from pmtutrace.lab.run import Result
 from pmtutrace.lab.scenarios import ALL
 from pmtutrace.pmtu.changes import Known
@@ -55,6 +58,7 @@ from pmtutrace.probing.verdict import News, Under, judge
 from pmtutrace.probing.verdict import Path as ProbedPath
 from pmtutrace.report.build import build
 from pmtutrace.report.json import report as report_json
+from pmtutrace.report.moments import WHATS
 from pmtutrace.session import manifest, schema
 from pmtutrace.session.reader import Reader
 from pmtutrace.tracing.filters import Filter
@@ -246,6 +250,15 @@ class TestEvents:
         line = Result("n", "ok", None, 23, 23, {"r IpFragFails": 23}, {"a0:rx_errors": 0}).json()
         assert flat(line, ("kernel", "also")) == fields("lab run")
 
+    def test_lab_incident(self):
+        true = Truth(8.0, 2.1, 5, 5, 552, 0, 0)
+        line = Measured(VXLAN, "edge", true, {"a": 1}, {"a": "followed"}, {"IpFragFails": 1})
+        assert flat(line.json(), ("heard", "kinds", "refused")) == fields("incident")
+
+    def test_moments(self):
+        rows = table(DOCS / "events.md", "Moments")
+        assert {CODE.findall(row["what"])[0]: row["meaning"] for row in rows} == WHATS
+
     def test_lab_list(self):
         lines = [scenario.json() for scenario in ALL]
         rows = {CODE.findall(r["field"])[0]: r for r in table(DOCS / "events.md", "lab list")}
@@ -288,6 +301,7 @@ class TestSession:
         with Reader(tmp_path / "s") as reader:
             made = build([reader])
         made.case = dataclasses.replace(made.case, gaps=(Gap(0, 1),))
+        made.refs = dict.fromkeys(made.refs, ("gre1", TunnelRef("gre1", "gre")))
         paths = flat(report_json(made), ("totals", "losses", "rhythm"))
         paths = [p for p in paths if not p.startswith(("findings[]", "recording.losses."))]
         assert paths == fields("report")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -13,11 +12,8 @@ from pmtutrace.cli import judge
 from pmtutrace.cli.signals import on_interrupt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from pmtutrace.cli.screen import Screen
     from pmtutrace.cli.story import Story
-    from pmtutrace.lab.incident import Happening
     from pmtutrace.tracing import Tracer
 
 TUNNELS_WITHIN_S = 10.0
@@ -84,24 +80,6 @@ def _acts(tracer: Tracer, screen: Screen) -> None:
         screen.say(f"{number} {meaning}")
 
 
-@contextlib.contextmanager
-def _happening() -> Iterator[Happening]:
-    """Build the lab with GRE if this kernel has it, else with VXLAN.
-
-    Raises:
-        NotSupported: this kernel cannot have the incident.
-    """
-    from pmtutrace.errors import NotSupported
-    from pmtutrace.lab import incident
-
-    with contextlib.ExitStack() as stack:
-        try:
-            going = stack.enter_context(incident.happening(incident.GRE))
-        except NotSupported:
-            going = stack.enter_context(incident.happening(incident.VXLAN))
-        yield going
-
-
 def _incident(tracer: Tracer, screen: Screen, began: float) -> None:
     """Play the second chapter.
 
@@ -112,9 +90,10 @@ def _incident(tracer: Tracer, screen: Screen, began: float) -> None:
     from pmtutrace.diagnosis import Collector
     from pmtutrace.errors import LabError
     from pmtutrace.lab.conclude import follow
+    from pmtutrace.lab.endured import wherever
     from pmtutrace.tunnels.inventory import Inventory
 
-    with _happening() as going:
+    with wherever() as going:
         edge = going.net["edge"]
         screen.know({edge.inum: edge.name if screen.as_json else edge.label})
         inventory = Inventory()

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pmtutrace.cli.seconds import Seconds
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -67,6 +69,33 @@ def run_scenarios(names: tuple[str, ...], every: bool, as_json: bool) -> int:
         else:
             _show(result, width)
     return 1 if failed else 0
+
+
+@lab.command("incident")
+@click.option("--cycles", type=click.IntRange(2), default=10, show_default=True, help="How often.")
+@click.option("--tunnel", "type_", type=click.Choice(("gre", "vxlan")), help="Its type.")
+@click.option("--period", type=Seconds(), help="From one collapse to the next.")
+@click.option("--lifetime", type=click.IntRange(1), help="Seconds that a path MTU is believed for.")
+@as_json
+def let_it_happen(
+    cycles: int, type_: str | None, period: float | None, lifetime: int | None, as_json: bool
+) -> None:
+    """Let the incident of 2015 happen, without a tracer, and say what the lab has measured of it.
+
+    Best as the command of `record`: what is found in the session can be held against it.
+    """
+    from pmtutrace.lab.endured import endure, wherever
+
+    changes = {"period_s": period, "lifetime_s": lifetime}
+    wanted = {name: value for name, value in changes.items() if value is not None}
+    with wherever(type_, **wanted) as going:
+        measured = endure(going, cycles, lambda words: click.echo(words, err=True))
+    if as_json:
+        click.echo(json.dumps(measured.json()))
+        return
+    for name, value in measured.json().items():
+        shown = json.dumps(value) if isinstance(value, dict) else value
+        click.echo(f"{name:10} {shown}")
 
 
 def _results(scenarios: Sequence[Scenario], width: int) -> Iterator[Result]:

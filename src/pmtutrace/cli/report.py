@@ -6,37 +6,98 @@ import contextlib
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+from pmtutrace.cli.files import output
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pmtutrace.report.build import Report
+    from pmtutrace.session.reader import Reader
 
 
 @click.command(short_help="Say what happened, why, and what to do.")
 @click.argument(
     "paths", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path)
 )
+@click.option("--netns", metavar="NAME", multiple=True, help="Only this namespace (repeatable).")
 @click.option("-j", "--json", "as_json", is_flag=True, help="One JSON object for each host.")
-def report(paths: tuple[Path, ...], as_json: bool) -> None:
+@click.option(
+    "--incident", type=click.Path(path_type=Path), help="Draft an incident report, as Markdown."
+)
+def report(
+    paths: tuple[Path, ...], netns: tuple[str, ...], as_json: bool, incident: Path | None
+) -> None:
     r"""Say what happened, how bad it was, why, and what to do. Needs no root.
 
     \b
     pmtutrace report night.pmtu
-    pmtutrace report -j night-*.pmtu      all files of a rotation are one report
+    pmtutrace report -j night-*.pmtu              all files of a rotation are one report
+    pmtutrace report night.pmtu --incident -      a first draft of what has to be written today
 
-    Sessions of the same host and boot are put together; several hosts get a report each.
+    Sessions of the same host and boot are put together; several hosts get a report each, and what
+    happened on all of them follows on one axis of time.
     """
-    from pmtutrace.report import build, text
-    from pmtutrace.report import json as objects
+    from pmtutrace.report import build
     from pmtutrace.session.reader import Reader
 
     with contextlib.ExitStack() as stack:
         readers = [stack.enter_context(Reader(path)) for path in paths]
-        for number, group in enumerate(build.groups(readers)):
-            found = build.build(group)
-            if as_json:
-                click.echo(json.dumps(objects.report(found)))
-                continue
-            if number:
-                click.echo()
-            for line in text.lines(found):
-                click.echo(line)
+        _require(netns, readers)
+        found = [build.build(group, netns) for group in build.groups(readers)]
+        if incident is not None:
+            _draft(found, incident)
+        elif as_json:
+            _objects(found)
+        else:
+            _text(found)
         sys.stdout.flush()
+
+
+def _require(named: Sequence[str], readers: Sequence[Reader]) -> None:
+    """See that each namespace that is named is in one of the sessions.
+
+    Raises:
+        UsageError: one is not.
+    """
+    from pmtutrace.errors import UsageError
+    from pmtutrace.session.selection import Names
+
+    each = [Names(reader) for reader in readers] if named else []
+    for name in named:
+        if not any(one.inodes(name) for one in each):
+            raise UsageError(
+                f"there is no network namespace {name!r} in any of the sessions",
+                "name it as it was called then, or by its inode",
+            )
+
+
+def _text(found: Sequence[Report]) -> None:
+    from pmtutrace.report import text
+
+    for number, one in enumerate(found):
+        if number:
+            click.echo()
+        for line in text.lines(one):
+            click.echo(line)
+    for line in text.together(found):
+        click.echo(line)
+
+
+def _objects(found: Sequence[Report]) -> None:
+    from pmtutrace.report import json as objects
+
+    for one in found:
+        click.echo(json.dumps(objects.report(one)))
+
+
+def _draft(found: Sequence[Report], path: Path) -> None:
+    from pmtutrace.report import incident
+    from pmtutrace.report import json as objects
+
+    written = incident.draft([objects.report(one) for one in found])
+    with output(path) as out:
+        out.write(written.encode(errors="backslashreplace"))

@@ -26,6 +26,8 @@ MESSAGE = 4096  # octets that a connection sends at once: more than fit into one
 EVERY_S = 0.1
 LAST_ANSWER_S = 2.0
 GIVES_UP_MS = 1500  # TCP_USER_TIMEOUT of a connection: patience in the scale of the lab's time
+FRAG_NEEDED = bytes((3, 4))  # type and code
+ETH_P_IP = 0x0800
 PING = 84  # what ping(8) sends if it is not told otherwise
 
 
@@ -163,6 +165,32 @@ class Pings(Machine):
             while self.answered < self.sent:
                 octets = sender.recv(1 << 16)
                 self.answered += octets[20:21] == b"\0"  # type 0: an echo reply
+
+
+class Ear(Machine):
+    """Counts the frag-needed that arrive at a device, whatever a firewall then makes of them."""
+
+    def __init__(self, net: Net, node: str, dev: str) -> None:
+        super().__init__()
+        self.heard = 0
+        self._socket = net[node].run(lambda: _tap(dev))
+        net.stack.callback(self._socket.close)
+
+    def work(self) -> None:
+        """Count, until it ends."""
+        while not self.ended.is_set():
+            with contextlib.suppress(TimeoutError):
+                packet = self._socket.recv(1 << 16)
+                header = (packet[0] & 0xF) * 4
+                is_icmp = packet[9] == socket.IPPROTO_ICMP
+                self.heard += is_icmp and packet[header : header + 2] == FRAG_NEEDED
+
+
+def _tap(dev: str) -> socket.socket:
+    tap = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_IP))
+    tap.bind((dev, ETH_P_IP))
+    tap.settimeout(EVERY_S)
+    return tap
 
 
 class Job(Machine):

@@ -82,13 +82,17 @@ class Truth:
     """What was measured of something that comes back.
 
     ``period_s`` is from one beginning to the next, ``episode_s`` how long it lasts, ``duty`` the
-    share of the time that it is there; ``cycles`` is how many beginnings there were.
+    share of the time that it is there; ``cycles`` is how many beginnings there were, ``ended`` how
+    many ends. ``first`` is the first beginning, ``last`` the last end.
     """
 
     period_s: float
     episode_s: float
     cycles: int
+    ended: int
     floor: int
+    first: int
+    last: int
 
     @property
     def duty(self) -> float:
@@ -103,14 +107,16 @@ def truth(readings: Iterable[Reading]) -> Truth | None:
     """
     every = list(readings)
     began: list[int] = []
-    lengths: list[int] = []
+    ended: list[int] = []
     for before, now in itertools.pairwise(every):
         if now.mtu < every[0].mtu <= before.mtu:
             began.append(now.since)
         if before.mtu < every[0].mtu <= now.mtu:
-            lengths.append(now.since - began[-1])
-    if len(began) < 2 or not lengths:
+            ended.append(now.since)
+    if len(began) < 2 or not ended:
         return None
     period = (began[-1] - began[0]) / (len(began) - 1) / NSEC
+    lengths = [end - start for start, end in zip(began, ended, strict=False)]
     episode = sum(lengths) / len(lengths) / NSEC
-    return Truth(period, episode, len(began), min(reading.mtu for reading in every))
+    floor = min(reading.mtu for reading in every)
+    return Truth(period, episode, len(began), len(ended), floor, began[0], ended[-1])

@@ -10,20 +10,22 @@ from typing import TYPE_CHECKING, Any
 from pmtutrace.diagnosis import Collector, Finding, diagnose
 from pmtutrace.diagnosis.senders import LIFETIME_S
 from pmtutrace.errors import UsageError
-from pmtutrace.events import Drop
+from pmtutrace.events import Drop, TunnelChange
 from pmtutrace.pmtu import surroundings
-from pmtutrace.report.clocks import Clock
+from pmtutrace.report.clocks import Clock, epochs
+from pmtutrace.report.hosts import hosts
 from pmtutrace.session import schema
-from pmtutrace.session.selection import NOT_DROPPED
+from pmtutrace.session.selection import NOT_DROPPED, Names
 from pmtutrace.tracing.filters import Filter
 from pmtutrace.tracing.summary import Tally, summarize
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from pmtutrace.diagnosis import Case
     from pmtutrace.events import Counter, CounterKey, TunnelRef
     from pmtutrace.pmtu.surroundings import Surroundings
+    from pmtutrace.report.hosts import Host
     from pmtutrace.session.reader import Reader
     from pmtutrace.tunnels.tunnel import Tunnel
 
@@ -32,6 +34,7 @@ NSEC = 1_000_000_000
 DROPS_READ = 250_000
 UNHEARD_NS = 120 * NSEC  # the recorder gives a sign of life every minute
 
+CHANGES_KEPT = 1000  # of tunnels
 NEAR_NS = 2 * NSEC  # a survey follows what it is about
 
 
@@ -45,6 +48,7 @@ class Report:
     """
 
     files: tuple[str, ...]
+    sessions: tuple[str, ...]
     manifest: dict[str, Any]
     case: Case
     findings: list[Finding]
@@ -55,6 +59,8 @@ class Report:
     killed: int
     hooks: list[tuple[str, str]] = field(default_factory=list)
     clocks: list[Clock] = field(default_factory=list)
+    hosts: list[Host] = field(default_factory=list)
+    tunnel_changes: list[TunnelChange] = field(default_factory=list)
 
 
 def groups(readers: Iterable[Reader]) -> list[list[Reader]]:
@@ -64,11 +70,22 @@ def groups(readers: Iterable[Reader]) -> list[list[Reader]]:
         said = reader.manifest
         name = str(said.get("host")), str(said.get("boot_id"))
         found.setdefault(name, []).append(reader)
-    return [sorted(group, key=lambda one: one.time()) for group in found.values()]
+    return [sorted(group, key=_since_boot) for group in found.values()]
 
 
-def build(readers: Sequence[Reader]) -> Report:
+def _since_boot(reader: Reader) -> tuple[int, int]:
+    """Return when a session began and ended by a clock that nobody can set."""
+    clocks = epochs(reader)
+    began, ended = reader.time()
+    return (began - clocks[0].offset, ended - clocks[-1].offset) if clocks else (began, ended)
+
+
+def build(readers: Sequence[Reader], named: Collection[str] = ()) -> Report:
     """Return the report of the sessions of one group.
+
+    Args:
+        readers: of the sessions, in order of time.
+        named: network namespaces that are wanted, by name or inode; none for all.
 
     Raises:
         SessionError: one of them is damaged beyond reading.
@@ -77,14 +94,20 @@ def build(readers: Sequence[Reader]) -> Report:
     names = [str(reader.manifest.get("session")) for reader in readers]
     if len(set(names)) < len(names):
         raise UsageError("a session was named twice", "name each file once")
-    return _Builder(readers).report()
+    only = None
+    if named:
+        each = [Names(reader) for reader in readers]
+        only = {inode for name in named for one in each for inode in one.inodes(name)}
+    return _Builder(readers, only).report()
 
 
 class _Builder:
     """Gathers what several sessions hold."""
 
-    def __init__(self, readers: Sequence[Reader]) -> None:
+    def __init__(self, readers: Sequence[Reader], only: Collection[int] | None) -> None:
         self._readers = readers
+        self._only = only
+        self._changes: list[TunnelChange] = []
         self._clocks = Clock.of(readers)
         self._drops: dict[CounterKey, Counter] = {}
         self._fragments: dict[CounterKey, Counter] = {}
@@ -101,7 +124,7 @@ class _Builder:
 
     def report(self) -> Report:
         times = [clock.time(*reader.time()) for reader, clock in self._each()]
-        collector = Collector(began=times[0][0], lifetime=self._lifetime())
+        collector = Collector(self._only, times[0][0], self._lifetime())
         for number, (reader, clock) in enumerate(self._each()):
             if number:
                 collector.blind(times[number - 1][1], times[number][0])
@@ -113,6 +136,7 @@ class _Builder:
         readers = self._readers
         return Report(
             files=tuple(str(reader.file.path) for reader in readers),
+            sessions=tuple(str(reader.manifest.get("session")) for reader in readers),
             manifest=readers[-1].manifest,
             case=case,
             findings=diagnose(case),
@@ -123,6 +147,8 @@ class _Builder:
             killed=sum(not reader.ended for reader in readers),
             hooks=_blind_hooks(readers[-1].manifest),
             clocks=self._clocks,
+            hosts=hosts(case.senders),
+            tunnel_changes=self._changes,
         )
 
     def _case(self, collector: Collector, ended: int) -> Case:
@@ -154,6 +180,8 @@ class _Builder:
     def _count(self, reader: Reader, clock: Clock) -> None:
         for epoch in clock.epochs:
             for counted, counter in reader.counters(epoch.seconds):
+                if not self._wanted(counted.key.netns):
+                    continue
                 into = self._fragments if counted.key.verdict == NOT_DROPPED else self._drops
                 before = into.get(counted.key)
                 moved = clock.counter(epoch, counter)
@@ -161,6 +189,10 @@ class _Builder:
                 if counted.tunnel is not None or counted.key not in self._refs:
                     self._refs[counted.key] = counted.dev, counted.tunnel
             self._losses.update(reader.losses(epoch.seconds))
+
+    def _wanted(self, netns: int) -> bool:
+        # What found no room in the table of counters belongs to no namespace.
+        return self._only is None or netns in self._only or not netns
 
     def _states(self, reader: Reader, clock: Clock) -> None:
         for space in reader.states(schema.Space):
@@ -187,6 +219,8 @@ class _Builder:
             began, ended = clock.span(number, since, ts)
             if before and began - before > UNHEARD_NS:
                 collector.blind(before, began)
+            if since and ended - began > UNHEARD_NS:
+                collector.blind(began, ended)
             before = ended
 
     def _feed(self, reader: Reader, clock: Clock, collector: Collector) -> None:
@@ -197,9 +231,13 @@ class _Builder:
         self._events += total
         for span in spans:
             for event in clock.events(reader.events(span, thin=thin)):
-                self._tally.take(event)
                 self._read += isinstance(event, Drop)
+                if not self._wanted(event.netns):
+                    continue
+                self._tally.take(event)
                 collector.take(event)
+                if isinstance(event, TunnelChange) and len(self._changes) < CHANGES_KEPT:
+                    self._changes.append(event)
 
     def _lifetime(self) -> float:
         """Return for how long senders keep in mind what they are told, where it is known."""

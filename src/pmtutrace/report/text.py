@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING
 from pmtutrace.diagnosis import rhythm
 from pmtutrace.jsonl import protocol
 from pmtutrace.printable import aligned, printable
+from pmtutrace.report.hosts import kinds
+from pmtutrace.report.moments import moments
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from pmtutrace.diagnosis import Finding
     from pmtutrace.diagnosis.timeline import Timeline
     from pmtutrace.events import Flow
     from pmtutrace.report.build import Report
+    from pmtutrace.report.moments import Moment
 
 NSEC = 1_000_000_000
 WIDTH = 100
@@ -29,6 +32,17 @@ KINDS = {
     "never_told": "never told",
     "followed": "told, and listened",
 }
+ON_ONE_AXIS = 200  # moments of all hosts
+WORDS = {
+    "recorded": "recorded",
+    "blind": "nobody looked",
+    "clock_set": "clock set by {seconds:+.1f} s",
+    "tunnel_appeared": "tunnel {name} appeared",
+    "tunnel_changed": "tunnel {name} changed",
+    "tunnel_gone": "tunnel {name} went",
+    "dropping": "oversize packets dropped",
+    "path_low": "path MTU to {name} low: {mtu}",
+}
 
 
 def lines(report: Report) -> Iterator[str]:
@@ -36,15 +50,43 @@ def lines(report: Report) -> Iterator[str]:
     for block in (
         _head(report),
         _findings(report.findings),
+        _hosts(report),
         _senders(report),
-        _paths(report),
         _tunnels(report),
-        _verdicts(report),
         _flows(report),
+        _verdicts(report),
+        _paths(report),
         _recording(report),
     ):
         for line in block:
             yield printable(line)
+
+
+def together(reports: Sequence[Report]) -> Iterator[str]:
+    """Yield what happened on several hosts, on one axis of time; nothing for a single one.
+
+    Times are those of each host's own clock, as it was set last.
+    """
+    if len(reports) < 2:
+        return
+    found: list[tuple[Moment, Report]] = []
+    left = 0
+    for report in reports:
+        kept, more = moments(report)
+        found += [(one, report) for one in kept]
+        left += more
+    found.sort(key=lambda pair: pair[0].ts)
+    rows: list[tuple[str, ...]] = [("FROM", "UNTIL", "HOST", "NETNS", "WHAT")]
+    for one, report in found[:ON_ONE_AXIS]:
+        until = "" if one.until is None else _moment(one.until)
+        if one.what == "path_low" and one.until is None:
+            until = "not seen to end"
+        where = "" if one.netns is None else _name(report, one.netns)
+        host = str(report.manifest.get("host"))
+        what = WORDS[one.what].format_map(one._asdict())
+        rows.append((_moment(one.ts), until, host, where, what))
+    for line in _titled("ALL HOSTS", rows, (), left + max(0, len(found) - ON_ONE_AXIS)):
+        yield printable(line)
 
 
 def _moment(ns: int) -> str:
@@ -127,12 +169,26 @@ def _name(report: Report, netns: int) -> str:
     return report.case.names.get(netns, str(netns))
 
 
+def _hosts(report: Report) -> Iterator[str]:
+    """Yield who was affected, by name: each kind on its own."""
+    if not report.hosts:
+        return
+    counted = kinds(report.hosts)
+    said = ", ".join(f"{counted[kind]} {words}" for kind, words in KINDS.items() if counted[kind])
+    yield ""
+    yield f"AFFECTED HOSTS: {len(report.hosts)}: {said}"
+    for kind, words in KINDS.items():
+        names = [one.saddr for one in report.hosts if one.kind == kind]
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        if names:
+            named = f"{words}: {', '.join(names[:NAMED])}{more}"
+            yield from textwrap.wrap(
+                named, WIDTH, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False
+            )
+
+
 def _senders(report: Report) -> Iterator[str]:
     senders = report.case.senders
-    if not senders:
-        return
-    kinds = Multiset(sender.kind for sender in senders)
-    counts = ", ".join(f"{kinds[kind]} {words}" for kind, words in KINDS.items() if kinds[kind])
     rows: list[tuple[str, ...]] = [
         ("KIND", "NETNS", "FROM", "TO", "PACKETS", "TOLD", "MTU", "LONGEST")
     ]
@@ -151,7 +207,7 @@ def _senders(report: Report) -> Iterator[str]:
             for one in [one for one in senders if one.kind == kind][:NAMED]
         ]
     right = ("PACKETS", "TOLD", "MTU", "LONGEST")
-    yield from _titled(f"SENDERS: {counts}", rows, right, len(senders) - len(rows) + 1)
+    yield from _titled("SENDERS", rows, right, len(senders) - len(rows) + 1)
 
 
 def _paths(report: Report) -> Iterator[str]:

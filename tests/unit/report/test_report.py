@@ -50,7 +50,8 @@ def test_what_it_says(tmp_path):
         "edge7, kernel 6.12\n2026-10-25 10:30:44 to 2026-10-25 10:30:46, 2.0 s\n"
         "30 oversize packets dropped\n"
     )
-    assert "SENDERS: 1 never told, 1 told, and listened\n" in said
+    assert "AFFECTED HOSTS: 2: 1 never told, 1 told, and listened\n" in said
+    assert "  never told: 10.9.0.9\n  told, and listened: 10.77.1.1\n" in said
     assert "  never_told  edge   10.9.0.9   10.77.2.1       23     0           1500\n" in said
     assert "  suppressed  no_route_back  ip_forward       23\n" in said
     assert "  tcp       edge   10.9.0.9 port 1      10.77.2.1 port 443       23\n" in said
