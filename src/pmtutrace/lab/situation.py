@@ -89,6 +89,7 @@ class Situation:
         topology: what is built.
         steps: what happens, in order.
         at: the nodes on which pmtutrace runs; what it knows of others does not count.
+        variant: which of several pairs of a finding it belongs to.
     """
 
     finding: str
@@ -97,14 +98,18 @@ class Situation:
     topology: Topology
     steps: tuple[Step, ...]
     at: tuple[str, ...] = ("r",)
+    variant: str = ""
 
     @property
     def name(self) -> str:
         """Return what it is called: the finding, and whether it only seems so."""
-        return self.finding if self.made else f"not-{self.finding}"
+        name = f"{self.finding}-{self.variant}" if self.variant else self.finding
+        return name if self.made else f"not-{name}"
 
 
-def of_scenario(finding: str, scenario: Scenario, *, made: bool = True) -> Situation:
+def of_scenario(
+    finding: str, scenario: Scenario, *, made: bool = True, variant: str = ""
+) -> Situation:
     """Return the situation that a scenario is."""
-    sent = (*scenario.prelude, scenario.traffic)
-    return Situation(finding, made, scenario.title, scenario.topology, tuple(map(Sent, sent)))
+    steps = tuple(map(Sent, (*scenario.prelude, scenario.traffic)))
+    return Situation(finding, made, scenario.title, scenario.topology, steps, variant=variant)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pmtutrace.lab import incident
 from pmtutrace.lab.scenarios import named, routed, vxlan
 from pmtutrace.lab.scenarios.routed import DROP_NEWS, R_TO_A, A, B
@@ -18,6 +20,9 @@ from pmtutrace.lab.situation import (
 )
 from pmtutrace.lab.topology import Leg, Port, Route, Topology, Veth
 from pmtutrace.lab.traffic import Traffic
+
+if TYPE_CHECKING:
+    from pmtutrace.lab.incident import Incident
 
 TARGET = {4: "10.77.9.1", 6: "fd77:9::1"}  # behind two hops
 NETS, _END, LENGTHS = {4: "10.77.1", 6: "fd77:1"}, {4: ".", 6: "::"}, {4: 32, 6: 128}
@@ -76,31 +81,49 @@ def _again(*gaps: float) -> tuple[Step, ...]:
 
 _FORGETFUL = routed.routed(1500).having(sysctls=(("a", "ipv4.route.mtu_expires", "1"),))
 _STRAY = Traffic("stray-news", "r", R_TO_A[4], A[4], length=1300, count=3)
-_TUNNEL = incident.VXLAN
-_THROUGH = Traffic(
-    "udp", "edge", incident.INSIDE["edge"], incident.FAR, length=1450, bind=incident.TUNNEL
-)
-_PAST = Traffic("udp", "edge", incident.EDGE, incident.FAR, length=1492, count=3)
+# TCP of somebody who has not heard of any MSS.
+_TOO_LONG = (Sent(Traffic("tcp", "a", A[4], B_INNER[4], segments=3, count=3)),)
 _WIDE = vxlan.VXLAN.topology(None, mtu=1500)
 _LARGE = Sent(Traffic("udp", "a", A[4], B_INNER[4], sink=True))
 
+
+def _recursive(over: Incident, variant: str = "") -> tuple[Situation, ...]:
+    """Return the incident of 2015, and a path that has become narrower by as much."""
+    through = Traffic(
+        "udp",
+        "edge",
+        incident.INSIDE["edge"],
+        incident.FAR,
+        length=over.backup_length,
+        bind=incident.TUNNEL,
+    )
+    under = over.largest + over.overhead
+    past = Traffic("udp", "edge", incident.EDGE, incident.FAR, length=under, count=3)
+    return (
+        Situation(
+            "recursive_tunnel",
+            True,
+            "packets to the tunnel's far end, through the tunnel, one of two ways to there",
+            over.topology,
+            (Rerouted(over.recursion), Sent(through)),
+            at=("edge",),
+            variant=variant,
+        ),
+        Situation(
+            "recursive_tunnel",
+            False,
+            "a hop on the way to the far end is narrower, by just what the tunnel adds",
+            over.topology,
+            (Resized("hop", "hf", under - over.overhead), Sent(past)),
+            at=("edge",),
+            variant=variant,
+        ),
+    )
+
+
 SITUATIONS: tuple[Situation, ...] = (
-    Situation(
-        "recursive_tunnel",
-        True,
-        "packets to the tunnel's far end, through the tunnel, which is one of two ways to there",
-        _TUNNEL.topology,
-        (Rerouted(_TUNNEL.recursion), Sent(_THROUGH)),
-        at=("edge",),
-    ),
-    Situation(
-        "recursive_tunnel",
-        False,
-        "a hop on the way to the far end is narrower, by just what the tunnel adds",
-        _TUNNEL.topology,
-        (Resized("hop", "hf", 1492 - _TUNNEL.overhead), Sent(_PAST)),
-        at=("edge",),
-    ),
+    *_recursive(incident.VXLAN),
+    *_recursive(incident.GRE, "gre"),
     Situation(
         "periodic_collapse",
         True,
@@ -168,6 +191,8 @@ SITUATIONS: tuple[Situation, ...] = (
         (Probed("a", B[4]),),
         at=("a",),
     ),
+    of_scenario("silent_hole", named("bridge-v4-udp"), variant="here"),
+    of_scenario("silent_hole", named("route-v4-icmp-error"), made=False, variant="here"),
     of_scenario("nopmtudisc_inner_df", named("gre-v4-nopmtudisc-df")),
     of_scenario("nopmtudisc_inner_df", named("gre-v4-nopmtudisc"), made=False),
     of_scenario("outer_fragmentation", named("vxlan-v4-udp-fragmented")),
@@ -260,7 +285,18 @@ SITUATIONS: tuple[Situation, ...] = (
         False,
         "segments are too long, although the MSS is clamped to the route's MTU",
         vxlan.topology(vxlan.VXLAN).having(rules=(("r", CLAMP),)),
-        (Sent(Traffic("tcp", "a", A[4], B_INNER[4], segments=3, count=3)),),
+        _TOO_LONG,
+    ),
+    *(
+        Situation(
+            "mss_clamp_missing",
+            size > vxlan.MTU - 40,
+            f"segments are too long, and the MSS is set to {size}",
+            vxlan.topology(vxlan.VXLAN).having(rules=(("r", incident.CLAMP.format(mss=size)),)),
+            _TOO_LONG,
+            variant="wrong",
+        )
+        for size in (vxlan.MTU - 39, vxlan.MTU - 40)
     ),
 )
 BY_NAME = {situation.name: situation for situation in SITUATIONS}
