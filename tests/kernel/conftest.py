@@ -8,6 +8,7 @@ import platform
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -33,13 +34,17 @@ class Kernel:
     def may_skip(self, name: str) -> bool:
         return any(fnmatch.fnmatchcase(name, pattern) for pattern in self.skips)
 
+    def skip(self, name: str, why: str) -> NoReturn:
+        """Skip what a test needs, by the name of a scenario; fail where that is not allowed."""
+        assert not self.known or self.may_skip(name), (
+            f"skipped, and features.toml does not allow that on {self.name}: {why}"
+        )
+        pytest.skip(why)
+
     def hold(self, result: Result) -> None:
         """Fail a scenario that is not ok; skip one only where features.toml allows that."""
         if result.result == "skipped":
-            assert not self.known or self.may_skip(result.scenario), (
-                f"skipped, and features.toml does not allow that on {self.name}: {result.reason}"
-            )
-            pytest.skip(result.reason)
+            self.skip(result.scenario, result.reason or "")
         assert result.result == "ok", result.reason
 
 

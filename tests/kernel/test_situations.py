@@ -38,11 +38,6 @@ def own(inventory):
         yield tracer
 
 
-def skip(kernel, why):
-    assert not kernel.known or kernel.may_skip("gre-v4-nopmtudisc"), why
-    pytest.skip(why)
-
-
 def test_there_are_some():
     assert {one.made for one in OVER_GRE} == {True, False}
 
@@ -56,6 +51,6 @@ def test_a_finding_is_made_where_it_is_true_and_only_there(situation, own, inven
     try:
         findings = found(situation, own, inventory)
     except NotSupported as error:
-        skip(kernel, error.message)
+        kernel.skip("gre-v4-nopmtudisc", error.message)
     made = [finding.id for finding in findings]
     assert (situation.finding in made) == situation.made, findings

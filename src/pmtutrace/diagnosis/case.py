@@ -84,6 +84,11 @@ class Arrived:
     effective: int | None
     tally: Tally
 
+    @property
+    def ours(self) -> bool:
+        """Say if they are about a packet that can be read, and was sent from here."""
+        return bool(self.daddr) and self.outcome not in ("not_sent_here", "unknown")
+
 
 @dataclass(frozen=True, slots=True)
 class Leg:

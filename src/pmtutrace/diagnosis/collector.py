@@ -152,8 +152,14 @@ class Collector:
             del self._gaps[:-GAPS_KEPT]
 
     def destinations(self) -> list[tuple[int, str]]:
-        """Return namespaces and destinations of which path MTUs were learned."""
-        return [(netns, daddr) for netns, _, daddr in self._ways]
+        """Return namespaces and destinations of which path MTUs were learned, or were told.
+
+        Of an IPv6 route with several nexthops, the kernel's dump leaves out what was learned of any
+        but the first (rt6_dump_route(), fib6_dump_node()).
+        """
+        learned = [(netns, daddr) for netns, _, daddr in self._ways]
+        told = [(one.netns, one.daddr) for one in self._arrived.values() if one.ours]
+        return list(dict.fromkeys((*learned, *told)))
 
     def case(
         self,

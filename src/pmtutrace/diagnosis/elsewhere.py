@@ -9,6 +9,7 @@ from pmtutrace.diagnosis.facts import Link, Subject, Value, path_link, shown, tu
 from pmtutrace.diagnosis.senders import TOLD
 from pmtutrace.diagnosis.timeline import NARROWEST
 from pmtutrace.pmtu.surroundings import Question
+from pmtutrace.pmtu.ways import LONGEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from pmtutrace.diagnosis.case import Arrived, Case, Path, Sender
     from pmtutrace.diagnosis.owners import Index, Items
     from pmtutrace.events import CounterKey
-    from pmtutrace.pmtu.ways import Leg
+    from pmtutrace.pmtu.ways import Leg, Way
 
 NSEC = 1_000_000_000
 NETFILTER = ("NETFILTER_DROP", "nft_do_chain", "ipt_do_table", "nf_hook_slow")
@@ -34,9 +35,9 @@ def subjects(index: Index) -> Iterator[Subject]:
     case = index.case
     for path in case.paths:
         yield _destination(index, path)
-    for netns, daddr in _only_probed(case):
+    for netns, daddr in _unlearned(case):
         links = frozenset({path_link(netns, daddr)})
-        yield Subject("destination", netns, daddr, _probed(case, netns, daddr), links)
+        yield Subject("destination", netns, daddr, _asked(case, netns, daddr), links)
     for sender in case.senders:
         yield _sender(index, sender)
     yield from _sites(index)
@@ -69,7 +70,7 @@ def _destination(index: Index, path: Path) -> Subject:
         "by_tunnel": _by_tunnel(index, path),
         "dev": path.legs[0].dev if path.legs else None,
     }
-    found |= _rhythm(path) | _legs(case, path) | _news(index, netns, daddr)
+    found |= _rhythm(path) | _legs(case, netns, daddr) | _news(index, netns, daddr)
     found |= _probed(case, netns, daddr)
     around = case.surroundings.get(netns)
     found["min_pmtu"] = around.sysctls.get("min_pmtu") if around else None
@@ -109,22 +110,31 @@ def _rhythm(path: Path) -> dict[str, Value]:
     }
 
 
-def _legs(case: Case, path: Path) -> dict[str, Value]:
+def _legs(case: Case, netns: int, daddr: str) -> dict[str, Value]:
     """Return how many nexthops the route has, and on how many of them the path MTU is in force."""
-    line = path.timeline
-    around = case.surroundings.get(line.netns)
-    way = around.ways.get(Question(line.daddr)) if around else None
+    way = _way(case, netns, daddr)
     known = [leg for leg in way.legs if leg.now is not None] if way else []
     if way is None or len(known) < len(way.legs):
         return dict.fromkeys(("nexthops", "learned", "leg", "others"))
-    routed = [min(leg.mtu, way.mtu or leg.mtu) for leg in known]
-    low = [leg for leg, mtu in zip(known, routed, strict=True) if leg.now and leg.now < mtu]
+    low = _low(way)
     return {
         "nexthops": len(known),
         "learned": len(low),
         "leg": _hop(low[0]) if low else None,
         "others": ", ".join(_hop(leg) for leg in known if leg not in low) or None,
     }
+
+
+def _way(case: Case, netns: int, daddr: str) -> Way | None:
+    around = case.surroundings.get(netns)
+    return around.ways.get(Question(daddr)) if around else None
+
+
+def _low(way: Way | None) -> list[Leg]:
+    """Return the nexthops by which less is in force than the route says."""
+    legs = way.legs if way else ()
+    mtu = (way.mtu if way else None) or LONGEST
+    return [leg for leg in legs if leg.now is not None and leg.now < min(leg.mtu, mtu)]
 
 
 def _hop(leg: Leg) -> str:
@@ -163,8 +173,7 @@ def _probed(case: Case, netns: int, daddr: str) -> dict[str, Value]:
         path = result.path
         first, last = path.hole or (None, None)
         belief = path.after
-        around = case.surroundings.get(netns)
-        way = around.ways.get(Question(daddr)) if around else None
+        way = _way(case, netns, daddr)
         hop = way.legs[0] if way and len(way.legs) == 1 else None
         found |= {
             "hop_dev": hop.dev if hop else None,
@@ -182,10 +191,26 @@ def _probed(case: Case, netns: int, daddr: str) -> dict[str, Value]:
     return found
 
 
-def _only_probed(case: Case) -> list[tuple[int, str]]:
+def _unlearned(case: Case) -> list[tuple[int, str]]:
+    """Return destinations of which no exception was seen, but that were probed, or were told of."""
     known = {(path.timeline.netns, path.timeline.daddr) for path in case.paths}
-    probed = {(inum, result.daddr) for inum, result in case.probes if result.daddr}
-    return sorted((inum, daddr) for inum, daddr in probed - known if daddr)
+    asked = {(inum, result.daddr) for inum, result in case.probes if result.daddr}
+    asked |= {(one.netns, one.daddr) for one in case.arrived if one.ours}
+    return sorted((inum, daddr) for inum, daddr in asked - known if daddr)
+
+
+def _asked(case: Case, netns: int, daddr: str) -> dict[str, Value]:
+    """Return the facts of a destination as far as routes and probes say."""
+    way = _way(case, netns, daddr)
+    low = _low(way)
+    found: dict[str, Value] = {
+        "daddr": daddr,
+        "version": facts.version(daddr),
+        "collapsed": False,
+        "base": way.limit() if way else None,
+        "now": min((leg.now for leg in low if leg.now), default=None),
+    }
+    return found | _legs(case, netns, daddr) | _probed(case, netns, daddr)
 
 
 def _sender(index: Index, sender: Sender) -> Subject:

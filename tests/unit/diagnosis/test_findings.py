@@ -370,18 +370,34 @@ def a_limit_that_nothing_met():
     return world
 
 
-def two_ways(*now):
+def two_ways(*now, seen=True):
     """Return a world in which the far end can be reached by two nexthops, with these MTUs."""
     legs = (OWN, Leg("eth1", 3, "192.0.2.253", 1500))
     made = [dataclasses.replace(leg, now=mtu) for leg, mtu in zip(legs, now, strict=True)]
     world = World(legs=made)
-    world.change(10, 1400, via="icmp")
+    if seen:
+        world.change(10, 1400, via="icmp")
     return world
 
 
 @found("multipath_one_leg")
 def one_of_two():
     return two_ways(1400, 1500)
+
+
+@found("multipath_one_leg")
+def the_second_of_two():
+    """No dump shows it where the way is IPv6's: all there is, is a message."""
+    world = two_ways(1500, 1400, seen=False)
+    world.news(10, 1400, "no_match")
+    return world
+
+
+@near("multipath_one_leg")
+def one_of_two_and_nobody_asked():
+    world = two_ways(1500, 1400, seen=False)
+    world.news(10, 1400, "not_sent_here")
+    return world
 
 
 @near("multipath_one_leg")
