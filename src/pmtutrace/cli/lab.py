@@ -86,7 +86,8 @@ def let_it_happen(
     """
     from pmtutrace.lab.endured import endure, wherever
 
-    changes = {"period_s": period, "lifetime_s": lifetime}
+    # Nobody watches it fall here: at once, so that all agree on when that was.
+    changes = {"period_s": period, "lifetime_s": lifetime, "gap_s": 0.0}
     wanted = {name: value for name, value in changes.items() if value is not None}
     with wherever(type_, **wanted) as going:
         measured = endure(going, cycles, lambda words: click.echo(words, err=True))

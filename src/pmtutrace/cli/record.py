@@ -119,36 +119,41 @@ def _recording(options: dict[str, Any]) -> Recording:
 
 
 class _Ending:
-    """What the first signal does, as a recording comes along.
+    """What signals do, as a recording comes along.
 
-    Before anything is recorded it ends us. A command that was started gets it, and ends first; of
-    ^C it has got one from the terminal. Else the tracer is stopped.
+    Before anything is recorded they end us. A command that was started gets the first one, and ends
+    first; of ^C it has got one from the terminal. The second stops the tracer, as the first does
+    where there is no command; one more ends us at once. None of them may change the code that is
+    passed on, so none but those raises.
     """
 
     def __init__(self) -> None:
         self._tracer: Tracer | None = None
         self._starts = False
-        self._early: int | None = None
+        self._early: list[int] = []
         self._child: subprocess.Popen[bytes] | None = None
+        self._passed = self._stopped = False
 
     def take(self, number: int) -> None:
         """Take a signal, at any moment."""
-        if self._child is not None:
+        if self._tracer is None or self._stopped:
+            raise Ended
+        if self._starts and self._child is None:
+            self._early.append(number)
+        elif self._child is not None and not self._passed:
+            self._passed = True
             if number != signal.SIGINT:
                 self._child.send_signal(number)
-        elif self._starts:
-            self._early = number
-        elif self._tracer is not None:
-            self._tracer.stop()
         else:
-            raise Ended
+            self._stopped = True
+            self._tracer.stop()
 
-    def start(self, words: Sequence[str]) -> subprocess.Popen[bytes]:
+    def start(self, words: Sequence[str], tracer: Tracer) -> subprocess.Popen[bytes]:
         """Start a command; it gets what comes from now on, before it can have set a trap, too."""
-        self._starts = True
+        self._tracer, self._starts = tracer, True
         self._child = subprocess.Popen(words)
-        if self._early is not None:
-            self.take(self._early)
+        for number in self._early:
+            self.take(number)
         return self._child
 
     def stop(self, tracer: Tracer) -> None:
@@ -210,7 +215,7 @@ def _command(
         yield None
         return
     try:
-        child = ending.start(words)
+        child = ending.start(words, tracer)
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         raise UsageError(
@@ -226,7 +231,7 @@ def _command(
     try:
         yield child
     except Ended:
-        pass  # the second signal; what is passed on is the command's code all the same
+        pass  # the third signal; what is passed on is the command's code all the same
     finally:
         if child.poll() is None:
             child.terminate()

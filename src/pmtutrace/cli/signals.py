@@ -54,16 +54,20 @@ def ignore() -> None:
 @contextlib.contextmanager
 def on_interrupt(stop: Callable[[], None]) -> Iterator[None]:
     """Call ``stop`` at the first of them; the second ends at once."""
-    with on_signal(lambda _: stop()):
+
+    def take(_number: int) -> None:
+        raise_at_end()
+        stop()
+
+    with on_signal(take):
         yield
 
 
 @contextlib.contextmanager
 def on_signal(take: Callable[[int], None]) -> Iterator[None]:
-    """Call ``take`` with the number of the first of them; the second ends at once."""
+    """Call ``take`` with the number of each of them."""
 
     def handle(number: int, _frame: FrameType | None) -> None:
-        raise_at_end()
         take(number)
 
     before = {number: signal.signal(number, handle) for number in _heeded()}

@@ -65,7 +65,7 @@ class Spaces(Generic[T]):
 
         A namespace that may not be entered, or for which nothing can be made, has nothing.
         """
-        started = time.monotonic()
+        worked = time.thread_time()
         spaces = {
             space.inum: space.path
             for space in netns.all_namespaces()
@@ -77,8 +77,8 @@ class Spaces(Generic[T]):
             # Gone again, not ours to enter, or no descriptor left: next time, perhaps.
             with contextlib.suppress(OSError, PmtutraceError), netns.entered(spaces[inum]) as found:
                 self._hold(found)
-        ended = time.monotonic()
-        self.scan_at = ended + max(SCAN_EVERY_S, (ended - started) / SCAN_SHARE)
+        pause = (time.thread_time() - worked) / SCAN_SHARE
+        self.scan_at = time.monotonic() + max(SCAN_EVERY_S, pause)
         known, self._known = self._known, frozenset(spaces)
         return known != self._known
 

@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from pmtutrace.lab.incident import Happening, Incident
+    from pmtutrace.lab.net import Net
     from pmtutrace.lab.ruler import Truth
 
 POLL_S = 0.05
 PATIENCE_S = 30.0
+SETTLED_S = 0.5
 BEFORE_S = 1.0  # in which everything is as it should be
 
 
@@ -109,7 +111,7 @@ def endure(going: Happening, cycles: int, say: Callable[[str], None]) -> Measure
         }
         going.move()
         pause.wait(BEFORE_S)
-        before = net["edge"].counters()
+        before = _refused(net)
         going.recurse()
         end = time.monotonic() + cycles * going.incident.period_s + PATIENCE_S
         said = 0
@@ -120,15 +122,22 @@ def endure(going: Happening, cycles: int, say: Callable[[str], None]) -> Measure
                 said = found.cycles
                 say(f"collapse {said} of {cycles}, down to {found.floor} octets")
             pause.wait(POLL_S)
-        after = net["edge"].counters()
+        for machine in (going.backup, *going.connections.values()):
+            machine.stop()
+        # What was sent before is refused now, or never.
+        refused = _refused(net)
+        while pause.wait(SETTLED_S) or (now := _refused(net)) != refused:
+            refused = now
     heard = {address: ear.heard for address, ear in ears.items() if ear.heard}
     lost = {incidents.CUSTOMERS[name] for name, one in going.connections.items() if one.lost}
     kinds = {address: "ignored" if address in lost else "followed" for address in heard}
-    refused = {
-        name: after[name] - before[name]
-        for name in ("IpFragFails", f"{incidents.TUNNEL}:tx_errors")
-    }
-    return Measured(going.incident, net["edge"].name, found, heard, kinds, refused)
+    moved = {name: number - before[name] for name, number in refused.items()}
+    return Measured(going.incident, net["edge"].name, found, heard, kinds, moved)
+
+
+def _refused(net: Net) -> dict[str, int]:
+    counters = net["edge"].counters()
+    return {name: counters[name] for name in ("IpFragFails", f"{incidents.TUNNEL}:tx_errors")}
 
 
 def _goes_on(found: Truth, cycles: int) -> bool:

@@ -49,7 +49,6 @@ CLAMP = (
     " tcp flags syn tcp option maxseg size set {mss}\n }}\n}}\n"
 )
 BACKUP_PORTS = 140  # the slide takes 39 packets by the one way, which half of all take by chance
-BACKUP_GAP_S = 0.003
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +63,7 @@ class Incident:
         route_mtu: of edge's route to far; None for that of the cables, 1500.
         lifetime_s: seconds that a path MTU is believed for, 600 outside of the lab.
         period_s: seconds from one run of the backup to the next.
+        gap_s: seconds from one packet of a run to the next.
     """
 
     type: str
@@ -73,6 +73,7 @@ class Incident:
     route_mtu: int | None = None
     lifetime_s: int = 2
     period_s: float = 8.0
+    gap_s: float = 0.003
 
     @property
     def largest(self) -> int:
@@ -183,7 +184,7 @@ class Happening:
             Where(BACKUP, CUSTOMERS[BACKUP], FAR),
             length=incident.backup_length,
             count=BACKUP_PORTS,
-            gap_s=BACKUP_GAP_S,
+            gap_s=incident.gap_s,
             period_s=incident.period_s,
         )
 

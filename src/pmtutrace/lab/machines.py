@@ -177,13 +177,21 @@ class Ear(Machine):
         net.stack.callback(self._socket.close)
 
     def work(self) -> None:
-        """Count, until it ends."""
+        """Count, until it ends; then what has come until then."""
         while not self.ended.is_set():
-            with contextlib.suppress(TimeoutError):
+            self._hear()
+        self._socket.setblocking(False)
+        self._hear()
+
+    def _hear(self) -> None:
+        with contextlib.suppress(TimeoutError, BlockingIOError):
+            while True:
                 packet = self._socket.recv(1 << 16)
                 header = (packet[0] & 0xF) * 4
                 is_icmp = packet[9] == socket.IPPROTO_ICMP
                 self.heard += is_icmp and packet[header : header + 2] == FRAG_NEEDED
+                if self.ended.is_set():
+                    self._socket.setblocking(False)
 
 
 def _tap(dev: str) -> socket.socket:

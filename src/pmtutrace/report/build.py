@@ -147,7 +147,7 @@ class _Builder:
             killed=sum(not reader.ended for reader in readers),
             hooks=_blind_hooks(readers[-1].manifest),
             clocks=self._clocks,
-            hosts=hosts(case.senders),
+            hosts=hosts(case.counters, case.senders),
             tunnel_changes=self._changes,
         )
 

@@ -1,4 +1,4 @@
-"""Who was affected: senders, whatever they sent to, by the worst that befell them."""
+"""Who was affected: whoever sent packets that were dropped, by the worst that befell them."""
 
 from __future__ import annotations
 
@@ -6,20 +6,24 @@ from collections import Counter as Multiset
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pmtutrace.diagnosis.senders import TOLD
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from pmtutrace.diagnosis.case import Sender
+    from pmtutrace.events import Counter, CounterKey
 
 WORST = ("ignored", "never_told", "followed")
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A sender whose packets were dropped in one network namespace.
+    """Somebody whose packets were dropped in one network namespace, inside a tunnel's or bare.
 
-    ``kind`` is the worst of its kinds (:data:`WORST`) over ``destinations`` addresses, ``packets``
-    were dropped, of ``told`` of them it was told. Times are nanoseconds since 1970.
+    ``kind`` is the worst of its kinds (:data:`WORST`); a tunnel's endpoint that is told of a packet
+    tells nobody inside. ``destinations`` is to how many addresses it sent, ``packets`` were
+    dropped, of ``told`` of them it was told. Times are nanoseconds since 1970.
     """
 
     netns: int
@@ -32,23 +36,31 @@ class Host:
     last: int
 
 
-def hosts(senders: Iterable[Sender]) -> list[Host]:
-    """Return everybody whose packets were dropped: by kind, the worst first, then by packets."""
-    found: dict[tuple[int, str], list[Sender]] = {}
+def hosts(counters: Mapping[CounterKey, Counter], senders: Iterable[Sender]) -> list[Host]:
+    """Return everybody whose packets were dropped: by kind, the worst first, then by packets.
+
+    Args:
+        counters: of drops.
+        senders: what became of the news to whom it was for.
+    """
+    found: dict[tuple[int, str], list[tuple[CounterKey, Counter]]] = {}
+    for key, counter in counters.items():
+        if key.flow.saddr:
+            found.setdefault((key.netns, key.flow.saddr), []).append((key, counter))
+    known: dict[tuple[int, str], list[str]] = {}
     for one in senders:
-        found.setdefault((one.netns, one.saddr), []).append(one)
+        known.setdefault((one.netns, one.saddr), []).append(one.kind)
     out = [
         Host(
-            netns,
-            saddr,
-            min((one.kind for one in pairs), key=WORST.index),
-            len(pairs),
-            sum(one.packets for one in pairs),
-            sum(one.told for one in pairs),
-            min(one.first for one in pairs),
-            max(one.last for one in pairs),
+            *who,
+            min(known.get(who, ["never_told"]), key=WORST.index),
+            len({key.flow.daddr for key, _ in items}),
+            sum(one.packets for _, one in items),
+            sum(one.packets for key, one in items if key.outer is None and key.verdict in TOLD),
+            min(one.first for _, one in items),
+            max(one.last for _, one in items),
         )
-        for (netns, saddr), pairs in found.items()
+        for who, items in found.items()
     ]
     return sorted(out, key=lambda one: (WORST.index(one.kind), -one.packets, one.saddr))
 

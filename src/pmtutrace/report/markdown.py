@@ -107,8 +107,13 @@ def escaped(value: object) -> str:
 def code(value: object) -> str:
     """Return a name as a code span, in which a table's bars are escaped, too."""
     text = printable(str(value))
+    if not text:
+        return ""
     ticks = "`" * (max((len(run) for run in TICKS.findall(text)), default=0) + 1)
-    pad = " " if text.startswith("`") or text.endswith("`") or not text.strip() else ""
+    # One blank at each end is taken off again, unless there is nothing else.
+    ends = text.startswith("`") or text.endswith("`")
+    blanks = text.startswith(" ") and text.endswith(" ") and bool(text.strip())
+    pad = " " if ends or blanks else ""
     return f"{ticks}{pad}{text}{pad}{ticks}".replace("|", "\\|")
 
 
