@@ -259,6 +259,56 @@ def test_reading_needs_no_root(tmp_path, net):
     assert len(printed(path, before=NOBODY)[0]) == COUNT
 
 
+@contextlib.contextmanager
+def untouchable(folder):
+    """Have a folder that even root cannot write to."""
+    subprocess.run(["mount", "--bind", folder, folder], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", folder], check=True)
+        yield
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_what_a_killed_recorder_left_where_nothing_may_be_written(tmp_path, net):
+    folder = tmp_path / "left"
+    folder.mkdir()
+    with recording(folder / "s", net) as recorder:
+        send(net, TOLD)
+        wait_for(lambda: len(drops(folder / "s")) == COUNT)
+        recorder.child.kill()
+        recorder.child.wait()
+    with untouchable(folder):
+        assert len(drops(folder / "s")) == COUNT
+        done = run("record", "-w", str(folder / "t"), "-d", "1")
+        assert (done.returncode, done.stderr.count("\n")) == (1, 2)
+        assert "Read-only file system" in done.stderr
+    (folder / "s-shm").unlink()  # as somebody copies what seems to matter
+    with untouchable(folder):
+        done = run("report", str(folder / "s"))
+        assert done.returncode == 1
+        assert "s-wal belongs to" in done.stderr
+        assert "hint: copy both" in done.stderr
+    assert len(drops(folder / "s")) == COUNT
+
+
+def test_a_report_while_it_is_recorded(path, net):
+    with recording(path, net) as recorder:
+        send(net, TOLD)
+        wait_for(lambda: len(drops(path)) == COUNT)
+        done = run("report", "-j", str(path))
+        report = json.loads(done.stdout)
+        assert (report["totals"]["drops"], report["recording"]["unfinished"]) == (COUNT, 1)
+        assert [(one["saddr"], one["packets"]) for one in report["hosts"]["named"]] == [
+            (A[4], COUNT)
+        ]
+        send(net, TOLD)
+        assert recorder.end() == 0
+    done = run("report", "-j", str(path))
+    report = json.loads(done.stdout)
+    assert (report["totals"]["drops"], report["recording"]["unfinished"]) == (2 * COUNT, 0)
+
+
 @pytest.mark.parametrize(
     "words",
     [

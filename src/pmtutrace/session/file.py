@@ -71,9 +71,16 @@ class File:
         except (sqlite3.DatabaseError, ValueError) as error:
             if not isinstance(error, sqlite3.OperationalError):
                 raise self.error(error) from error
-            # In a folder that cannot be written, what was left of a recorder cannot be joined.
             with self.telling():
-                return self._connect(f"{name}&immutable=1")
+                sql = self._connect(f"{name}&immutable=1")
+            if _has_more(self.path):
+                sql.close()
+                raise SessionError(
+                    f"{self.path}-wal belongs to {self.path}, and cannot be joined where nothing "
+                    "may be written",
+                    "copy both of them into a folder of yours",
+                ) from error
+            return sql
 
     def _connect(self, name: str) -> sqlite3.Connection:
         sql = sqlite3.connect(name, uri=True, isolation_level=None, timeout=BUSY_S)
@@ -172,6 +179,13 @@ class File:
                 yield [cell or 0 for cell in row]
             else:
                 self.damaged += 1
+
+
+def _has_more(path: Path) -> bool:
+    """Say if something was left beside a session that its recorder did not close."""
+    with contextlib.suppress(OSError):
+        return path.with_name(f"{path.name}-wal").stat().st_size > 0
+    return False
 
 
 def _size_of(path: Path) -> int:

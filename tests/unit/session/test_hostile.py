@@ -178,6 +178,7 @@ VERBS = (
     ("export", "--to", "pcapng"),
     ("report", "-j"),
     ("export", "--to", "jsonl"),
+    ("report", "--incident", "-"),
 )
 
 
