@@ -14,7 +14,7 @@ import zlib
 import pytest
 
 from diagnosed import wrong
-from pmtutrace.lab import run
+from pmtutrace.lab import run, situations
 from pmtutrace.lab.scenarios import ALL, BY_NAME
 from pmtutrace.vm.kernels import NAMES
 
@@ -65,4 +65,5 @@ def test_nothing_was_lost(tracer):
 
 def test_features_name_scenarios_that_exist():
     patterns = {name for entry in FEATURES.values() for name in entry.get("skips", {})}
-    assert all(fnmatch.filter(BY_NAME, pattern) for pattern in patterns)
+    names = BY_NAME.keys() | situations.BY_NAME.keys()
+    assert all(fnmatch.filter(names, pattern) for pattern in patterns)

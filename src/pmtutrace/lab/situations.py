@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pmtutrace.lab import incident
@@ -97,6 +98,8 @@ def _recursive(over: Incident, variant: str = "") -> tuple[Situation, ...]:
         length=over.backup_length,
         bind=incident.TUNNEL,
     )
+    # How long it lasts is no matter here, and not every kernel has that by namespace.
+    topology = replace(over.topology, sysctls=())
     under = over.largest + over.overhead
     past = Traffic("udp", "edge", incident.EDGE, incident.FAR, length=under, count=3)
     return (
@@ -104,7 +107,7 @@ def _recursive(over: Incident, variant: str = "") -> tuple[Situation, ...]:
             "recursive_tunnel",
             True,
             "packets to the tunnel's far end, through the tunnel, one of two ways to there",
-            over.topology,
+            topology,
             (Rerouted(over.recursion), Sent(through)),
             at=("edge",),
             variant=variant,
@@ -113,7 +116,7 @@ def _recursive(over: Incident, variant: str = "") -> tuple[Situation, ...]:
             "recursive_tunnel",
             False,
             "a hop on the way to the far end is narrower, by just what the tunnel adds",
-            over.topology,
+            topology,
             (Resized("hop", "hf", under - over.overhead), Sent(past)),
             at=("edge",),
             variant=variant,
