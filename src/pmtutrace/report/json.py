@@ -160,8 +160,9 @@ def _tunnels(item: Report) -> list[dict[str, Any]]:
 
 
 def _timeline(line: Timeline, netns: str | int) -> dict[str, Any]:
-    found = rhythm.find(line.episodes, line.gaps)
-    low = sum(one.until - one.seen for one in line.episodes)
+    episodes = line.episodes
+    found = rhythm.find(episodes, line.gaps)
+    low = sum(one.until - one.seen for one in episodes)
     watched = line.ended - line.began - sum(gap.ended - gap.began for gap in line.gaps)
     return {
         "netns": netns,
@@ -173,10 +174,10 @@ def _timeline(line: Timeline, netns: str | int) -> dict[str, Any]:
             {"ts": timestamp(step.ts), "mtu": step.mtu, "locked": step.locked}
             for step in line.steps
         ],
-        "episodes": len(line.episodes),
+        "episodes": len(episodes),
         "floor": line.floor,
-        "first": timestamp(line.episodes[0].seen) if line.episodes else None,
-        "last": timestamp(line.episodes[-1].until) if line.episodes else None,
+        "first": timestamp(episodes[0].seen) if episodes else None,
+        "last": timestamp(episodes[-1].until) if episodes else None,
         "low_s": round(low / NSEC, 3),
         "share": round(low / watched, 4) if watched > 0 else None,
         "rhythm": None if found is None else asdict(found),
