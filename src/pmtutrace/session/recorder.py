@@ -190,10 +190,9 @@ class Recorder:
         now = time.monotonic()
         since = None
         if last or now >= self._count_due:
-            since = self._counted_at
+            since, worked = self._counted_at, time.thread_time()
             self._count(last=last)
-            took = time.monotonic() - now
-            self._count_due = now + took / COUNT_SHARE
+            self._count_due = now + (time.thread_time() - worked) / COUNT_SHARE
         self._note_tunnels()
         for around in self._surveyor.last() if last else self._surveyor.found():
             self._writer.state(around)
