@@ -32,14 +32,16 @@ class Epoch:
     """A time in which a clock was not set.
 
     ``seconds`` are the numbers of its first and its last second, ``first_event`` the number from
-    which on events are its own, ``began`` what the clock showed at its beginning. ``offset`` leads
-    from CLOCK_BOOTTIME to what the clock showed then, all in nanoseconds.
+    which on events are its own, ``began`` what the clock showed at its beginning, or before it was
+    set if that was less, ``opening`` what it showed at the beginning and the end of the first
+    second. ``offset`` leads from CLOCK_BOOTTIME to what the clock showed then, all in nanoseconds.
     """
 
     seconds: Span
     first_event: int
     began: int
     offset: int
+    opening: tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +114,12 @@ class Clock:
 
     @property
     def sets(self) -> list[tuple[int, int]]:
-        """Return when the clock was set, as it then showed, and by how many nanoseconds."""
+        """Return when the clock had been set, to a second, and by how many nanoseconds."""
         pairs = zip(self.epochs, self.epochs[1:], strict=False)
-        return [(now.began, now.offset - before.offset) for before, now in pairs]
+        return [
+            (self.span(now.seconds.first, *now.opening)[0], now.offset - before.offset)
+            for before, now in pairs
+        ]
 
 
 def epochs(reader: Reader) -> list[Epoch]:
@@ -125,7 +130,9 @@ def epochs(reader: Reader) -> list[Epoch]:
     ):
         last = found[-1] if found else None
         if last is None or abs(offset - last.offset) >= SET_NS:
-            found.append(Epoch(Span(number, number), first, min(since or ts, ts), offset))
+            found.append(
+                Epoch(Span(number, number), first, min(since or ts, ts), offset, (since, ts))
+            )
             continue
         seconds = Span(last.seconds.first, number)
         found[-1] = replace(last, seconds=seconds, first_event=last.first_event or first)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -57,10 +56,7 @@ def _rest(report: Report) -> Iterator[Moment]:
     for gap in case.gaps:
         yield Moment(gap.began, "blind", gap.ended)
     for clock in report.clocks:
-        for before, now in itertools.pairwise(clock.epochs):
-            by = now.offset - before.offset
-            # An epoch begins with the lesser of what the clock showed before and after.
-            ts = now.began + clock.shift(before if by > 0 else now)
+        for ts, by in clock.sets:
             yield Moment(ts, "clock_set", seconds=round(by / NSEC, 3))
     for change in report.tunnel_changes:
         what = f"tunnel_{change.what}"
