@@ -15,18 +15,21 @@ from pmtutrace.pmtu import surroundings
 from pmtutrace.report.clocks import Clock, epochs
 from pmtutrace.report.hosts import hosts
 from pmtutrace.session import schema
+from pmtutrace.session.file import END
+from pmtutrace.session.reader import Span
 from pmtutrace.session.selection import NOT_DROPPED, Names
 from pmtutrace.tracing.filters import Filter
 from pmtutrace.tracing.summary import Tally, summarize
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from pmtutrace.diagnosis import Case
-    from pmtutrace.events import Counter, CounterKey, TunnelRef
+    from pmtutrace.events import Counter, CounterKey, Event, TunnelRef
     from pmtutrace.pmtu.surroundings import Surroundings
     from pmtutrace.report.hosts import Host
     from pmtutrace.session.reader import Reader
+    from pmtutrace.session.schema import Counted
     from pmtutrace.tunnels.tunnel import Tunnel
 
 NSEC = 1_000_000_000
@@ -35,6 +38,8 @@ DROPS_READ = 250_000
 UNHEARD_NS = 120 * NSEC  # the recorder gives a sign of life every minute
 
 CHANGES_KEPT = 1000  # of tunnels
+# Inodes of namespaces, each with from when until when it is wanted, as the clock showed.
+When = dict[int, list[tuple[int, int]]]
 NEAR_NS = 2 * NSEC  # a survey follows what it is about
 
 
@@ -94,19 +99,28 @@ def build(readers: Sequence[Reader], named: Collection[str] = ()) -> Report:
     names = [str(reader.manifest.get("session")) for reader in readers]
     if len(set(names)) < len(names):
         raise UsageError("a session was named twice", "name each file once")
-    only = None
-    if named:
-        each = [Names(reader) for reader in readers]
-        only = {inode for name in named for one in each for inode in one.inodes(name)}
-    return _Builder(readers, only).report()
+    return _Builder(readers, [_when(reader, named) for reader in readers]).report()
+
+
+def _when(reader: Reader, named: Collection[str]) -> When | None:
+    """Return when which namespaces are wanted of a session; None for always all of them."""
+    if not named:
+        return None
+    names = Names(reader)
+    out: When = {}
+    for name in named:
+        for inode, times in names.times(name).items():
+            out.setdefault(inode, []).extend(times)
+    return out
 
 
 class _Builder:
     """Gathers what several sessions hold."""
 
-    def __init__(self, readers: Sequence[Reader], only: Collection[int] | None) -> None:
+    def __init__(self, readers: Sequence[Reader], when: Sequence[When | None]) -> None:
         self._readers = readers
-        self._only = only
+        self._when = dict(zip(readers, when, strict=True))
+        self._only = None if None in when else {inode for one in when for inode in one or ()}
         self._changes: list[TunnelChange] = []
         self._clocks = Clock.of(readers)
         self._drops: dict[CounterKey, Counter] = {}
@@ -179,9 +193,7 @@ class _Builder:
 
     def _count(self, reader: Reader, clock: Clock) -> None:
         for epoch in clock.epochs:
-            for counted, counter in reader.counters(epoch.seconds):
-                if not self._wanted(counted.key.netns):
-                    continue
+            for counted, counter in self._counters(reader, epoch.seconds):
                 into = self._fragments if counted.key.verdict == NOT_DROPPED else self._drops
                 before = into.get(counted.key)
                 moved = clock.counter(epoch, counter)
@@ -190,9 +202,36 @@ class _Builder:
                     self._refs[counted.key] = counted.dev, counted.tunnel
             self._losses.update(reader.losses(epoch.seconds))
 
-    def _wanted(self, netns: int) -> bool:
-        # What found no room in the table of counters belongs to no namespace.
-        return self._only is None or netns in self._only or not netns
+    def _counters(self, reader: Reader, seconds: Span) -> Iterator[tuple[Counted, Counter]]:
+        """Yield what was counted in some seconds, where and while it is wanted."""
+        when = self._when[reader]
+        if when is None:
+            yield from reader.counters(seconds)
+            return
+        wanted: dict[tuple[int, int], set[int]] = {(0, END): {0}}  # what found no room is nobody's
+        for inode, times in when.items():
+            for time in times:
+                wanted.setdefault(time, set()).add(inode)
+        for time, inodes in wanted.items():
+            within, after = reader.seconds(*time), reader.seconds(time[1])
+            if within is None:
+                continue
+            # A second in which one ends and another begins is the other's.
+            last = after.first - 1 if after else within.last
+            span = Span(max(within.first, seconds.first), min(last, seconds.last))
+            for counted, counter in reader.counters(span):
+                if counted.key.netns in inodes:
+                    yield counted, counter
+
+    def _seen(self, reader: Reader, span: Span, thin: int) -> Iterator[tuple[int, Event]]:
+        """Yield the events of a span, with their numbers, where and while they are wanted."""
+        when = self._when[reader]
+        for number, event in reader.events(span, thin=thin):
+            self._read += isinstance(event, Drop)
+            if when is None or any(
+                since <= event.ts < until for since, until in when.get(event.netns, ())
+            ):
+                yield number, event
 
     def _states(self, reader: Reader, clock: Clock) -> None:
         for space in reader.states(schema.Space):
@@ -230,10 +269,7 @@ class _Builder:
         thin = max(1, -(-total // DROPS_READ))
         self._events += total
         for span in spans:
-            for event in clock.events(reader.events(span, thin=thin)):
-                self._read += isinstance(event, Drop)
-                if not self._wanted(event.netns):
-                    continue
+            for event in clock.events(self._seen(reader, span, thin)):
                 self._tally.take(event)
                 collector.take(event)
                 if isinstance(event, TunnelChange) and len(self._changes) < CHANGES_KEPT:

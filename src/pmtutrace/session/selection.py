@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 from pmtutrace.session import schema
+from pmtutrace.session.file import END
 from pmtutrace.tracing.decode import OVERFLOW
 from pmtutrace.tracing.filters import Filter
 from pmtutrace.tracing.summary import Tally, summarize
@@ -38,6 +40,20 @@ class Names:
         """Return the namespaces that were ever called so, or have that inode in decimal."""
         found = {space.netns for space in self._spaces if space.name == name}
         return found or ({int(name)} if name.isdecimal() else set())
+
+    def times(self, name: str) -> dict[int, list[tuple[int, int]]]:
+        """Return the namespaces of :meth:`inodes`, and from when until when each was called so.
+
+        Inodes are used again. Of one that never had a name, or is asked for itself, it is always.
+        """
+        out: dict[int, list[tuple[int, int]]] = {}
+        for inode in self.inodes(name):
+            called = [(space.ts, space.name) for space in self._spaces if space.netns == inode]
+            begins = [0, *(ts for ts, _ in called[1:]), END]
+            spans = itertools.pairwise(begins)
+            own = [span for span, (_, one) in zip(spans, called, strict=False) if one == name]
+            out[inode] = own or [(0, END)]
+        return out
 
     def at(self, ts: int) -> Mapping[int, str]:
         """Return the names by inode at a time that is no earlier than any asked for before."""

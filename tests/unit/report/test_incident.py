@@ -213,6 +213,21 @@ def test_one_namespace_of_many(tmp_path):
     assert done.exception.exit_code == 2
 
 
+def test_a_namespace_whose_inode_was_used_again(tmp_path):
+    writer = Writer(tmp_path / "s", MANIFEST)
+    for number, name in enumerate(("old", "new"), 1):
+        ts = TS + number * NSEC
+        writer.state(schema.Space(ts - 5, NETNS, name))
+        writer.add(drop(ts=ts - 5))
+        writer.commit(second(number, moved(number, last=ts - 5)))
+    writer.close(ended=ts)
+    for name, drops in (("old", 1), ("new", 2), (str(NETNS), 3)):
+        done = CliRunner().invoke(cli, ["report", "-j", "--netns", name, str(tmp_path / "s")])
+        found = json.loads(done.stdout)
+        assert found["totals"]["drops"] == drops
+        assert found["hosts"]["named"][0]["packets"] == drops
+
+
 def test_a_sleep_is_a_gap(tmp_path):
     """CLOCK_BOOTTIME goes on while a machine is suspended; counters were read before and after."""
     writer = Writer(tmp_path / "s", MANIFEST)
