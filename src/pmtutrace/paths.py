@@ -1,4 +1,4 @@
-"""Where pmtutrace keeps what it can make again.
+"""Where pmtutrace lies, and where it keeps what it can make again.
 
 One folder for images, symbol ranges and fetched kernels: ``$PMTUTRACE_CACHE``, else
 ``$XDG_CACHE_HOME/pmtutrace``, else ``~/.cache/pmtutrace`` (XDG Base Directory Specification).
@@ -8,9 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from pathlib import Path
 
 from pmtutrace.errors import UsageError
+
+PACKAGES = Path(__file__).resolve().parents[1]
+
+
+def module(name: str, *words: str) -> tuple[list[str], dict[str, str]]:
+    """Return words and environment that run a module of ours as a process of its own."""
+    search = [str(PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])]
+    # -P: root must not import what lies in its current folder.
+    command = [sys.executable, "-P", "-m", name, *words]
+    return command, {**os.environ, "PYTHONPATH": os.pathsep.join(search)}
 
 
 def cache(*parts: str) -> Path:

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 import recorded
 from pmtutrace import errors, jsonl, layout, probing
-from pmtutrace.cli import choice
+from pmtutrace.cli import choice, lookout
 from pmtutrace.cli import export as export_verb
 from pmtutrace.cli import pmtu as pmtu_verb
 from pmtutrace.cli import trace as trace_verb
@@ -39,7 +39,7 @@ from pmtutrace.events import (
     TunnelRef,
 )
 from pmtutrace.export.flat import counter_columns
-from pmtutrace.kernel import hooks, sites, sources
+from pmtutrace.kernel import hooks, privileges, sites, sources
 from pmtutrace.kernel.loader import Attached
 from pmtutrace.lab import Expected, Topology, Traffic
 from pmtutrace.lab.endured import Measured
@@ -556,6 +556,39 @@ class TestUsage:
             assert [int(row["code"]) for row in table(page, "Exit codes")] == sorted(wanted)
         in_help = {int(code) for code in re.findall(r"(\d+) [a-z-]", cli.epilog or "")}
         assert in_help == wanted
+
+
+class TestService:
+    PAGE = DOCS / "systemd.md"
+
+    def test_fields_of_the_journal(self, monkeypatch, tmp_path):
+        sent = {}
+
+        def journal(message, priority, **fields):
+            sent.update({"MESSAGE": message, "PRIORITY": str(priority)} | fields)
+            return True
+
+        monkeypatch.setattr(lookout.systemd, "journal", journal)
+        subject = {"kind": "tunnel", "netns": "edge", "name": "gre1"}
+        rest = {"severity": "critical", "since": None, "remedy": ["a", "b"], "cause": "c"}
+        lookout.told({"id": "i", "title": "t", "subject": subject} | rest, tmp_path)
+        rows = table(self.PAGE, "Findings in the journal")
+        assert first_codes(rows) == list(sent)
+        assert f"`{lookout.MESSAGE_ID}`" in [row["what"] for row in rows]
+
+    def test_what_the_unit_records(self):
+        unit = (TREE / "contrib" / "systemd" / "pmtutrace.service").read_text()
+        (wanted,) = re.findall(r'"PMTUTRACE_RECORD=(.*)"', unit)
+        assert f'PMTUTRACE_RECORD="{wanted}"' in self.PAGE.read_text()
+        (first,) = re.findall(r"^ExecStart=pmtutrace (.*) \$PMTUTRACE_RECORD$", unit, re.M)
+        checked([*shlex.split(first), *shlex.split(wanted)])
+
+    def test_capabilities_are_those_that_are_kept(self):
+        unit = (TREE / "contrib" / "systemd" / "pmtutrace.service").read_text()
+        for kind in ("AmbientCapabilities", "CapabilityBoundingSet"):
+            (names,) = re.findall(rf"^{kind}=(.*)$", unit, re.M)
+            found = {getattr(privileges, name) for name in names.split()}
+            assert found == privileges.TRACING
 
 
 class TestHooks:

@@ -82,7 +82,8 @@ def _octets(reader: Reader, options: dict[str, Any]) -> Iterator[bytes]:
 
     names, selection = select(reader, options)
     if options["to"] == "pcapng":
-        yield from pcapng.write(selection.events(packets=True), names)
+        events = selection.events(packets=True)
+        yield from pcapng.write(events, lambda event: names.at(event.ts))
         return
     if options["to"] == "csv":
         lines = text.counters(selection, names, reader.manifest)

@@ -9,7 +9,7 @@ import itertools
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
-from pmtutrace.cli import signals, streams
+from pmtutrace.cli import signals, streams, systemd
 from pmtutrace.errors import PmtutraceError, UsageError
 from pmtutrace.printable import printable
 
@@ -62,9 +62,10 @@ def _run(words: list[str]) -> int:
 
 def complain(error: PmtutraceError) -> int:
     """Print an error as one line and one hint; return its exit code."""
-    print(f"pmtutrace: {printable(error.message)}", file=sys.stderr)
+    mark = systemd.mark(systemd.ERROR)
+    print(f"{mark}pmtutrace: {printable(error.message)}", file=sys.stderr)
     hint = error.hint or "`pmtutrace doctor` says what works here"
-    print(f"hint: {printable(hint)}", file=sys.stderr)
+    print(f"{mark}hint: {printable(hint)}", file=sys.stderr)
     return error.exit_code
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pmtutrace.cli import choice
+from pmtutrace.cli import choice, systemd
 from pmtutrace.cli.choice import filter_options, tracer_options
 from pmtutrace.cli.moments import DURATION, DURATION_OR_SIZE, SIZE
 from pmtutrace.cli.seconds import Seconds
@@ -67,6 +67,7 @@ KEPT = (
     show_default=True,
     help="Octets kept of each packet.",
 )
+@click.option("--findings", is_flag=True, help="Say each new finding, once it is there.")
 @filter_options
 @tracer_options
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- CMD...]")
@@ -172,6 +173,7 @@ def _record(
     from pmtutrace.session.recorder import Recorder
     from pmtutrace.tunnels.inventory import Inventory
 
+    service = systemd.Service()  # before there are children
     inventory = Inventory()
     inventory.start()
     tracer.use(inventory)
@@ -182,8 +184,23 @@ def _record(
         if options["ready_file"]:
             choice.say_ready(options["ready_file"])
         privileges.keep(_rights(recording))
-        with _progress(began, quiet=child is not None) as show:
-            recorder.run(options["duration"], show)
+        service.ready()
+
+        def alive() -> None:
+            service.alive(_line(recorder.status, time.monotonic() - began))
+
+        with (
+            _lookout(recorder.status, alive, wanted=options["findings"]) as look,
+            _progress(began, quiet=child is not None) as show,
+        ):
+
+            def tick(status: Status) -> None:
+                show(status)
+                look(status)
+                alive()
+
+            recorder.run(options["duration"], tick)
+            service.stopping()
     if not recorder.status.single:
         _say(f"{recorder.status.path}: its -wal belongs to it and could not be joined")
     _close(recorder.status, time.monotonic() - began)
@@ -243,7 +260,24 @@ def _command(
 
 
 def _say(sentence: str) -> None:
-    click.echo(f"pmtutrace: {printable(sentence)}", err=True)
+    click.echo(f"{systemd.mark(systemd.WARNING)}pmtutrace: {printable(sentence)}", err=True)
+
+
+@contextlib.contextmanager
+def _lookout(
+    status: Status, alive: Callable[[], None], *, wanted: bool
+) -> Iterator[Callable[[Status], None]]:
+    """Give what looks for findings meanwhile, and once more at the end."""
+    if not wanted:
+        yield lambda _: None
+        return
+    from pmtutrace.cli.lookout import Lookout, told
+
+    lookout = Lookout(told, _say)
+    try:
+        yield lookout.tick
+    finally:
+        lookout.close(status, alive)
 
 
 @contextlib.contextmanager

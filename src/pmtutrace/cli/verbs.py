@@ -18,6 +18,7 @@ VERBS = {
     "print": ("pmtutrace.cli.print", "Show the events of a session."),
     "report": ("pmtutrace.cli.report", "Say what happened, why, and what to do."),
     "export": ("pmtutrace.cli.export", "Write a session in the format of another tool."),
+    "extcap": ("pmtutrace.cli.extcap", "Show drops live in Wireshark."),
     "pmtu": ("pmtutrace.cli.pmtu", "List path MTU exceptions, or follow how they change."),
     "probe": ("pmtutrace.cli.probe", "Check the path MTU to destinations, actively."),
     "doctor": ("pmtutrace.cli.doctor", "Say what works on this kernel, what is blind, what to do."),
@@ -27,6 +28,7 @@ VERBS = {
     "compile": ("pmtutrace.cli.compile", "Build a tracer image ahead of time."),
 }
 DEFAULT = "trace"
+EXTCAP = "extcap"  # the default where Wireshark calls us by a link in its folder
 
 
 class Verbs(click.Group):
@@ -61,7 +63,8 @@ class Verbs(click.Group):
         own = {"--help", "-h", "--version", "--debug"}
         at = next((i for i, word in enumerate(args) if word != "--debug"), len(args))
         if at == len(args) or (args[at] not in own and args[at].startswith("-")):
-            args = [*args[:at], DEFAULT, *args[at:]]
+            wireshark = any(word.startswith("--extcap-") for word in args)
+            args = [*args[:at], EXTCAP if wireshark else DEFAULT, *args[at:]]
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 -- whatever the verb returns

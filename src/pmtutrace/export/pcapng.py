@@ -15,10 +15,9 @@ from pmtutrace.events import Drop, Fragmented
 from pmtutrace.printable import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from pmtutrace.events import Event
-    from pmtutrace.session.selection import Names
 
 SECTION, INTERFACE, PACKET = 0x0A0D0D0A, 1, 6
 MAGIC = 0x1A2B3C4D
@@ -50,12 +49,14 @@ def _text(text: str) -> bytes:
     return printable(text).encode(errors="replace")
 
 
-def write(events: Iterable[Event], names: Names) -> Iterator[bytes]:
+def write(events: Iterable[Event], names: Callable[[Event], Mapping[int, str]]) -> Iterator[bytes]:
     """Yield the blocks of a file with the packets of some events; others are left out.
+
+    The first block comes before the first event is asked for.
 
     Args:
         events: with their packets.
-        names: of network namespaces.
+        names: gives the names of network namespaces that hold for an event.
     """
     interfaces: dict[tuple[int, str], int] = {}
     section = struct.pack("<IHHq", MAGIC, 1, 0, -1)
@@ -63,7 +64,7 @@ def write(events: Iterable[Event], names: Names) -> Iterator[bytes]:
     for event in events:
         if not isinstance(event, Drop | Fragmented) or not event.packet:
             continue
-        netns = str(names.at(event.ts).get(event.netns, event.netns))
+        netns = str(names(event).get(event.netns, event.netns))
         where = event.netns, event.dev
         if where not in interfaces:
             interfaces[where] = len(interfaces)

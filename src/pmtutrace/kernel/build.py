@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 BPF_F_NO_PREALLOC = 1  # linux/bpf.h
 LONGEST = frozenset({"kfree_skb"})
-PACKAGES = Path(__file__).resolve().parents[2]
 
 
 def build(btf_path: Path | None, options: Options) -> bytes:
@@ -155,13 +154,11 @@ class Wanted:
 
 
 def _begin(btf_path: Path | None, options: Options) -> subprocess.Popen[bytes]:
-    # -P: root must not import what lies in its current folder.
-    command = [sys.executable, "-P", "-m", "pmtutrace.kernel.build"]
-    search = [str(PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])]
     job = {"btf": str(btf_path) if btf_path else None, "options": asdict(options)}
+    command, environment = paths.module("pmtutrace.kernel.build", json.dumps(job))
     return subprocess.Popen(
-        [*command, json.dumps(job)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(search)},
+        command,
+        env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -31,6 +31,7 @@ TRACING = frozenset(
     }
 )
 PR_SET_NO_NEW_PRIVS = 38
+PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE = 47, 2
 _VERSION_3 = 0x20080522  # _LINUX_CAPABILITY_VERSION_3
 
 
@@ -68,12 +69,18 @@ def keep(wanted: frozenset[int] = TRACING) -> None:
     mask = sum(1 << n for n in wanted & effective())
     header = _Header(_VERSION_3, 0)
     data = (_Data * 2)()
+    # The children of root have what it has; those of others, what is inheritable and ambient.
+    ambient = wanted & effective() if os.geteuid() else frozenset()
     for half in (0, 1):
         word = mask >> 32 * half & 0xFFFFFFFF
         data[half].effective = data[half].permitted = word
+        data[half].inheritable = word if ambient else 0
     libc = ct.CDLL(None, use_errno=True)
     # Without it a child of root would have all of them again.
-    no_more = libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    if no_more or libc.capset(ct.byref(header), ct.byref(data)):
+    failed = libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    failed = failed or libc.capset(ct.byref(header), ct.byref(data))
+    for number in ambient:
+        failed = failed or libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, number, 0, 0)
+    if failed:
         why = os.strerror(ct.get_errno())
         raise PrivilegeError(f"capabilities could not be given up: {why}")

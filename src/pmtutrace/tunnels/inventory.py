@@ -9,12 +9,11 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pmtutrace import paths
 from pmtutrace.tunnels.table import Table
 from pmtutrace.tunnels.tunnel import Tunnel
 from pmtutrace.tunnels.watch import Watch
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
 DUMP_EVERY_S = 1.0  # a dump costs 0.3 s of one core
 CHANGES_KEPT = 65536
-PACKAGES = Path(__file__).resolve().parents[2]
 
 
 class Inventory:
@@ -108,10 +106,7 @@ class Inventory:
 
     def _read(self, watch: Watch) -> bool:
         """Have the tunnels read by a child; False when to end."""
-        # -P: root must not import what lies in its current folder.
-        command = [sys.executable, "-P", "-m", "pmtutrace.tunnels.dump"]
-        paths = [str(PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+        command, environment = paths.module("pmtutrace.tunnels.dump")
         with subprocess.Popen(
             command,
             env=environment,
