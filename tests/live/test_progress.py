@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
-from traced import COMMAND, ENDS_WITHIN_S, run
+from traced import COMMAND, ENDS_WITHIN_S, end, run
 
 from pmtutrace import lab
 from pmtutrace.lab import Traffic
@@ -52,9 +52,7 @@ class Terminal:
         return self
 
     def __exit__(self, *_):
-        if self.child.poll() is None:
-            self.child.kill()
-            self.child.wait()
+        end(self.child)
         os.close(self._ours)
 
     def type(self, text):

@@ -15,6 +15,13 @@ READY_WITHIN_S = 20
 ENDS_WITHIN_S = 20
 
 
+def end(child):
+    """Kill a process that a test has started, unless it has ended, and wait for it."""
+    if child.poll() is None:
+        child.kill()
+        child.wait()
+
+
 class Trace:
     """A running `pmtutrace trace -j`, or another verb that can tell when everything is attached.
 
@@ -61,9 +68,7 @@ class Trace:
         return self
 
     def __exit__(self, *_):
-        if self.child.poll() is None:
-            self.child.kill()
-            self.child.wait()
+        end(self.child)
         self._folder.cleanup()
 
     def end(self, number=signal.SIGINT):
