@@ -8,7 +8,7 @@ STAMP := $(VENV)/.set-up
 
 # Debian's names. python3-bpfcc is the compiler; the rest is what the lab, the tests and the machines use.
 APT_RUN := python3-bpfcc python3-venv iproute2 nftables iputils-ping
-APT_TEST := bpftrace bpftool gcc libc6-dev binutils procps tshark systemd
+APT_TEST := bpftrace bpftool gcc libc6-dev binutils procps tshark chromium fonts-dejavu-core systemd
 APT_VM := qemu-system-x86 qemu-system-common busybox-static kmod zstd
 
 .PHONY: help setup setup-test demo test check bench clean
@@ -27,7 +27,7 @@ setup: $(STAMP)
 
 setup-test: setup
 	@tools/apt-packages $(APT_TEST) $(APT_VM)
-	@test -e $(VENV)/.set-up-test || { echo 'installing the test tools into $(VENV): pytest, hypothesis, scapy, pyarrow, duckdb, ruff, mypy'; \
+	@test -e $(VENV)/.set-up-test || { echo 'installing the test tools into $(VENV): pytest, hypothesis, scapy, pyarrow, duckdb, playwright, ruff, mypy'; \
 	  $(BIN)/python -m pip install --quiet --editable '.[dev]' && touch $(VENV)/.set-up-test; }
 
 # The distribution's own Python, because its bcc is built for it and for no other.

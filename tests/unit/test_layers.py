@@ -24,7 +24,7 @@ FLOORS = (
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 LONGEST_MODULE, LONGEST_FUNCTION = 350, 50  # "around 300" and "around 40"
-HEAVY = {"pyroute2", "rich", "bcc", "scapy", "click", "pyarrow"}
+HEAVY = {"pyroute2", "rich", "bcc", "scapy", "click", "pyarrow", "jinja2", "markupsafe"}
 # Run as processes of their own, which end with what they have loaded.
 CHILDREN = ("kernel/bcc_child.py", "tunnels/dump.py")
 MODULES = {str(path.relative_to(SRC)): path.read_text() for path in sorted(SRC.rglob("*.py"))}

@@ -28,8 +28,13 @@ if TYPE_CHECKING:
 @click.option(
     "--incident", type=click.Path(path_type=Path), help="Draft an incident report, as Markdown."
 )
+@click.option("--html", type=click.Path(path_type=Path), help="Write one page for a browser.")
 def report(
-    paths: tuple[Path, ...], netns: tuple[str, ...], as_json: bool, incident: Path | None
+    paths: tuple[Path, ...],
+    netns: tuple[str, ...],
+    as_json: bool,
+    incident: Path | None,
+    html: Path | None,
 ) -> None:
     r"""Say what happened, how bad it was, why, and what to do. Needs no root.
 
@@ -37,6 +42,7 @@ def report(
     pmtutrace report night.pmtu
     pmtutrace report -j night-*.pmtu              all files of a rotation are one report
     pmtutrace report night.pmtu --incident -      a first draft of what has to be written today
+    pmtutrace report --html night.html *.pmtu     a page that needs no network, all hosts in one
 
     Sessions of the same host and boot are put together; several hosts get a report each, and what
     happened on all of them follows on one axis of time.
@@ -47,12 +53,15 @@ def report(
     with contextlib.ExitStack() as stack:
         readers = [stack.enter_context(Reader(path)) for path in paths]
         _require(netns, readers)
-        found = [build.build(group, netns) for group in build.groups(readers)]
+        groups = build.groups(readers)
+        found = [build.build(group, netns) for group in groups]
+        if html is not None:
+            _page(found, groups, html)
         if incident is not None:
             _draft(found, incident)
         elif as_json:
             _objects(found)
-        else:
+        elif html is None:
             _text(found)
         sys.stdout.flush()
 
@@ -92,6 +101,16 @@ def _objects(found: Sequence[Report]) -> None:
 
     for one in found:
         click.echo(json.dumps(objects.report(one)))
+
+
+def _page(found: Sequence[Report], groups: Sequence[Sequence[Reader]], path: Path) -> None:
+    from pmtutrace.report.html.page import page
+    from pmtutrace.report.series import series
+
+    drops = [series(group, one) for one, group in zip(found, groups, strict=True)]
+    written = page(found, drops)
+    with output(path) as out:
+        out.write(written.encode(errors="backslashreplace"))
 
 
 def _draft(found: Sequence[Report], path: Path) -> None:

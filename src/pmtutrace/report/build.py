@@ -49,7 +49,7 @@ class Report:
 
     ``totals`` is the summary as ``trace`` has it. ``refs`` are the names of the tunnel and the
     device of each counter. ``share`` of the events of drops were looked at. ``clocks`` are those of
-    the sessions.
+    the sessions. ``only`` are inodes of the namespaces that it is about, None for all.
     """
 
     files: tuple[str, ...]
@@ -66,6 +66,7 @@ class Report:
     clocks: list[Clock] = field(default_factory=list)
     hosts: list[Host] = field(default_factory=list)
     tunnel_changes: list[TunnelChange] = field(default_factory=list)
+    only: Collection[int] | None = None
 
 
 def groups(readers: Iterable[Reader]) -> list[list[Reader]]:
@@ -163,6 +164,7 @@ class _Builder:
             clocks=self._clocks,
             hosts=hosts(case.counters, case.senders),
             tunnel_changes=self._changes,
+            only=self._only,
         )
 
     def _case(self, collector: Collector, ended: int) -> Case:

@@ -14,7 +14,7 @@ from pmtutrace.report.hosts import kinds
 from pmtutrace.report.moments import moments
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from pmtutrace.diagnosis import Finding
     from pmtutrace.diagnosis.timeline import Timeline
@@ -297,8 +297,13 @@ def _flows(report: Report) -> Iterator[str]:
     yield from _titled("FLOWS", rows, ("PACKETS",), len(flows) - MOST)
 
 
-def unseen(report: Report) -> list[str]:
-    """Return what the recording could not see, a sentence each."""
+def unseen(report: Report, moment: Callable[[int], str] = _moment) -> list[str]:
+    """Return what the recording could not see, a sentence each.
+
+    Args:
+        report: of one host.
+        moment: writes a time, given as nanoseconds since 1970.
+    """
     said = []
     lost = {kind: number for kind, number in report.totals["losses"].items() if number}
     said += [f"{number} lost: {kind}" for kind, number in lost.items()]
@@ -309,11 +314,11 @@ def unseen(report: Report) -> list[str]:
         share = f"{report.share:.0%} of the events of drops"
         said.append(f"who goes on all the same was looked for in {share}; counts are exact")
     said += [
-        f"nobody looked for {span((gap.ended - gap.began) / NSEC)} from {_moment(gap.began)}"
+        f"nobody looked for {span((gap.ended - gap.began) / NSEC)} from {moment(gap.began)}"
         for gap in report.case.gaps[:MOST]
     ]
     said += [
-        f"the clock was set by {by / NSEC:+.1f} s when it showed {_moment(shown - by)}; what was "
+        f"the clock was set by {by / NSEC:+.1f} s when it showed {moment(shown - by)}; what was "
         "before is moved along"
         for clock in report.clocks
         for shown, by in clock.sets[:MOST]
