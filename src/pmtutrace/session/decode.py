@@ -5,6 +5,7 @@ A row that does not fit its class is counted and left out.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import json
 import sqlite3
@@ -36,6 +37,25 @@ class DamagedError(Exception):
     """Says that a row does not hold what it should."""
 
 
+class Remembered(dict[int | None, Any]):
+    """What was looked up, up to a bound; what is not there is looked up. None stands for nothing.
+
+    Events have the same few words and values again and again: as a dict it costs no call of ours.
+    """
+
+    def __init__(self, look: Callable[[int], Any]) -> None:
+        super().__init__({None: None})
+        self._look = look
+
+    def __missing__(self, number: int) -> Any:  # noqa: ANN401 -- whatever is looked up
+        found = self._look(number)
+        if len(self) > REMEMBERED:
+            self.clear()
+            self[None] = None
+        self[number] = found
+        return found
+
+
 class Decoder:
     """Makes objects of the rows of one file.
 
@@ -47,8 +67,10 @@ class Decoder:
     def __init__(self, sql: sqlite3.Connection, there: dict[str, frozenset[str]]) -> None:
         self._sql = sql
         self._there = there
-        self._words: dict[int, str] = {}
-        self._values: dict[type, dict[int, Any]] = {cls: {} for cls in schema.VALUES}
+        self.words = Remembered(self._word)
+        self.values = {
+            cls: Remembered(functools.partial(self._value, cls)) for cls in schema.VALUES
+        }
         self._plans: dict[type, Plan] = {}
         self._depth = 0
 
@@ -63,41 +85,36 @@ class Decoder:
 
     def word(self, number: int) -> str:
         """Return a word by its number."""
-        found = self._words.get(number)
-        if found is None:
-            row = self._sql.execute("SELECT text FROM words WHERE id = ?", (number,)).fetchone()
-            if row is None:
-                raise DamagedError(f"there is no word {number}")
-            text = row[0]
-            if isinstance(text, bytes):
-                text = text.decode(errors="surrogateescape")
-            if not isinstance(text, str):
-                raise DamagedError(f"word {number} is no text")
-            if len(self._words) >= REMEMBERED:
-                self._words.clear()
-            found = self._words[number] = text
+        found: str = self.words[number]
         return found
+
+    def _word(self, number: int) -> str:
+        row = self._sql.execute("SELECT text FROM words WHERE id = ?", (number,)).fetchone()
+        if row is None:
+            raise DamagedError(f"there is no word {number}")
+        text = row[0]
+        if isinstance(text, bytes):
+            text = text.decode(errors="surrogateescape")
+        if not isinstance(text, str):
+            raise DamagedError(f"word {number} is no text")
+        return text
 
     def value(self, cls: type, number: int) -> Any:  # noqa: ANN401 -- of that class
         """Return an object of :data:`.schema.VALUES` by its number."""
-        known = self._values[cls]
-        found = known.get(number)
-        if found is None:
-            plan = self.plan(cls)
-            row = self._sql.execute(f"{plan.select} WHERE id = ?", (number,)).fetchone()
-            if row is None:
-                raise DamagedError(f"there is no {columns.snake(cls)} {number}")
-            self._depth += 1
-            try:
-                if self._depth > DEEP:
-                    raise DamagedError("values within values never end")
-                found = plan.object(row[1:])
-            finally:
-                self._depth -= 1
-            if len(known) >= REMEMBERED:
-                known.clear()
-            known[number] = found
-        return found
+        return self.values[cls][number]
+
+    def _value(self, cls: type, number: int) -> Any:  # noqa: ANN401
+        plan = self.plan(cls)
+        row = self._sql.execute(f"{plan.select} WHERE id = ?", (number,)).fetchone()
+        if row is None:
+            raise DamagedError(f"there is no {columns.snake(cls)} {number}")
+        self._depth += 1
+        try:
+            if self._depth > DEEP:
+                raise DamagedError("values within values never end")
+            return plan.object(row[1:])
+        finally:
+            self._depth -= 1
 
     def items(self, cls: type, number: int) -> tuple[Any, ...]:
         """Return what a list of one class holds, from its word."""
@@ -166,9 +183,9 @@ def _way(column: Column, decoder: Decoder) -> Callable[[Any], Any] | None:
     if column.kind == "boolean":
         return lambda cell: None if cell is None else bool(cell)
     if column.kind == "word":
-        return lambda cell: None if cell is None else decoder.word(cell)
+        return decoder.words.__getitem__
     if column.kind == "value" and of is not None:
-        return lambda cell: None if cell is None else decoder.value(of, cell)
+        return decoder.values[of].__getitem__
     if column.kind == "list" and of is not None:
         return lambda cell: () if cell is None else decoder.items(of, cell)
     return None

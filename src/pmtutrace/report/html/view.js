@@ -45,6 +45,21 @@ function drawRuler() {
   }
 }
 
+// Packets over all of the time, of all hosts; it stays as it is while somebody zooms.
+function overviewSums(wide) {
+  const of = [wide, ...state.hidden].join(" ");
+  if (state.overview?.of === of) return state.overview.sums;
+  const sums = new Float64Array(wide);
+  for (const { drops } of state.tracks) {
+    if (!drops) continue;
+    drops.columns(whole, wide, state.hidden).forEach(({ rates }, at) => {
+      sums[at] += rates.reduce((sum, one) => sum + one, 0);
+    });
+  }
+  state.overview = { of, sums };
+  return sums;
+}
+
 // All of the time, and in it what is shown below.
 function drawOverview() {
   const { ctx, width, height } = prepared($("overview"));
@@ -55,14 +70,7 @@ function drawOverview() {
     if (!path) continue;
     for (const [from, to] of path.bands) ctx.fillRect(x(from), 0, Math.max(1, x(to) - x(from)), height);
   }
-  const wide = Math.max(1, Math.floor(width));
-  const sums = new Float64Array(wide);
-  for (const { drops } of state.tracks) {
-    if (!drops) continue;
-    drops.columns(whole, wide, state.hidden).forEach(({ rates }, at) => {
-      sums[at] += rates.reduce((sum, one) => sum + one, 0);
-    });
-  }
+  const sums = overviewSums(Math.max(1, Math.floor(width)));
   const most = sums.reduce((top, one) => Math.max(top, one), 0) || 1;
   ctx.fillStyle = colours.muted;
   sums.forEach((sum, at) => {
