@@ -21,8 +21,8 @@ def shown(node):
         for line in ip(node, f"-{family}", *SHOW).splitlines():
             row = ROW.match(line)
             assert row, line
-            if not row["mtu"]:
-                continue  # IPv4 in the very tick in which it expires
+            if not row["mtu"] or (family == 4 and not row["expires"]):
+                continue  # nothing learned: after a flush, or IPv4 in the tick in which it expires
             what = row["daddr"], row["saddr"], row["gateway"], row["dev"]
             rows.add((family, *what, int(row["mtu"]), bool(row["lock"])))
             least = min(least, int(row["expires"] or 0))  # nothing in its last instant
@@ -32,7 +32,7 @@ def shown(node):
 class Stream:
     """The table that whoever reads nothing but the changes comes to."""
 
-    def __init__(self, vias=("unknown",)):
+    def __init__(self, vias=("unknown", "administrator")):
         self.vias = set(vias)
         self.table = {}
         self.last = 0
@@ -89,6 +89,7 @@ class Actions:
     def __init__(self, net, changes, stream, dice):
         self.net, self.changes, self.stream, self.dice = net, changes, stream, dice
         self.node = net["a"]
+        self.narrow = None
         self.done = {}
 
     def step(self):
@@ -99,10 +100,14 @@ class Actions:
             self.route: 2,
             self.own_table: 1,
             self.device: 2,
+            self.narrowed: 2,
         }
         (action,) = self.dice.choices(list(weights), list(weights.values()))
         self.done[action.__name__] = self.done.get(action.__name__, 0) + 1
-        return action()
+        before, self.narrow = self.narrow, None
+        if before:
+            ip(self.node, "link", "set", before, "mtu", str(LENGTH))
+        return before, *action()
 
     def look(self):
         self.stream.take(changes := self.changes())
@@ -137,8 +142,9 @@ class Actions:
     def route(self):
         family, way = self.dice.choice((4, 6)), self.dice.choice(WAYS)
         legs = [word for gate in way for word in ("nexthop", "via", GATES[family][gate])]
-        ip(self.node, f"-{family}", "route", "replace", PREFIX[family], *legs)
-        return "route", family, way
+        mtu = self.dice.choice(((), ("mtu", "1450")))
+        ip(self.node, f"-{family}", "route", "replace", PREFIX[family], *mtu, *legs)
+        return "route", family, way, mtu
 
     def own_table(self):
         family, target = self.any_target()
@@ -152,6 +158,12 @@ class Actions:
         dev, mtu = self.dice.choice(("a0", "a1")), self.dice.choice((LENGTH, 1450, 1500))
         ip(self.node, "link", "set", dev, "mtu", str(mtu))
         return "device", dev, mtu
+
+    def narrowed(self):
+        """Narrow a device until the next step: exceptions become narrower, and wider, with it."""
+        self.narrow = self.dice.choice(("a0", "a1"))
+        ip(self.node, "link", "set", self.narrow, "mtu", "1300")
+        return "narrowed", self.narrow
 
 
 def agreed(actions, watch):

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
-/* Catches path MTU exceptions as they are set, and by whom: the stack tells.
+/* Catches path MTU exceptions as they are set, and by whom: the stack tells;
+ * of IPv4, redirects too, which take what was learned before along.
  * update_or_create_fnhe(), rt6_do_update_pmtu(): 4.x on, cold. Neither runs
  * for a tunnelled packet that changes nothing, as what calls them does. */
 
@@ -42,8 +43,7 @@ static __always_inline void path4(void *ctx, struct fib_nh_common *nhc,
 	struct path_event *event;
 	__u8 family = READ(nhc, nhc_gw_family);
 
-	if (!mtu) /* a redirect */
-		return;
+	/* Without an MTU it is a redirect. */
 	event = reserve_path(EVENT_PATH_MTU, READ(nhc, nhc_dev), LOSS_RING_FULL);
 	if (!event)
 		return;

@@ -187,8 +187,9 @@ class PathMtuChange:
     """A path MTU exception changed; ``change`` is one of :data:`CHANGES`.
 
     ``old`` is None where it was not there, ``new`` where it is no more. ``expires`` is in seconds
-    from ``ts`` on: what is left, or was left when it went; None for never. ``via`` says what the
-    kernel learned it from: ``icmp``, ``tunnel`` or ``unknown``. ``saddr`` is None but where IPv6
+    from ``ts`` on: what is left, or was left when it went; None for never. ``via`` is one of
+    :data:`VIAS`. ``router`` and ``quoted`` are whom the message came from and the innermost packet
+    that it quotes, where one is known to have brought it about. ``saddr`` is None but where IPv6
     routes depend on the source, ``gateway`` is None on the link itself, ``table`` is 0 where it is
     not known.
     """
@@ -209,6 +210,8 @@ class PathMtuChange:
     expires: float | None
     via: str = "unknown"
     tunnels: tuple[InnerMtu, ...] = ()
+    router: str | None = None
+    quoted: Flow | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +244,15 @@ class IcmpReceived:
 # What can be said of an exception, and of one that is no more.
 CHANGES = ("created", "lowered", "raised", "locked", "unlocked", "refreshed")
 ENDS = ("expired", "flushed", "removed", "evicted", "gone")
+
+# What the kernel has a path MTU from.
+VIAS = {
+    "icmp": "a message that arrived",
+    "tunnel": "the tunnel that leads there, as it sent",
+    "redirect": "a redirect gave what was learned before to another gateway (IPv4)",
+    "administrator": "the device was given another MTU, and this exception with it",
+    "unknown": "it cannot be told, or the exception is no more",
+}
 
 # What becomes of a frag-needed or packet-too-big that arrives.
 OUTCOMES = {

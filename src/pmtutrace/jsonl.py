@@ -112,6 +112,8 @@ def _path(value: PathMtuChange) -> dict[str, Any]:
         "locked": value.locked,
         "expires": seconds(value.expires),
         "via": value.via,
+        "from": value.router,
+        "quoted": None if value.quoted is None else flow(value.quoted),
         "tunnels": inner(value.tunnels),
     }
 

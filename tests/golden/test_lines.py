@@ -177,6 +177,9 @@ EVENTS = {
     "a path MTU falls to the least, and the kernel said why": dataclasses.replace(
         LOWERED, new=552, locked=True, via="icmp", tunnels=()
     ),
+    "a path MTU falls because of a message": dataclasses.replace(
+        LOWERED, via="icmp", router="10.0.1.254", quoted=FLOW
+    ),
     "a path MTU is locked": dataclasses.replace(
         LOWERED, change="locked", old=1400, locked=True, tunnels=()
     ),

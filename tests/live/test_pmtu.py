@@ -51,18 +51,20 @@ def watch(net):
 def test_after_each_of_many_random_actions_it_is_what_iproute2_shows(net, watch):
     stream = Stream()
     actions = Actions(net, watch.look, stream, random.Random(SEED))  # noqa: S311 -- dice
-    seen, most = set(), 0
+    seen, all_of_them, most = set(), [], 0
     for number in range(STEPS):
         action = actions.step()
         there, changes = agreed(actions, watch)
         assert held(watch) == there, (SEED, number, action)
         assert stream.rows() == there, (SEED, number, action, changes)
         seen |= words(changes)
+        all_of_them += changes
         most = max(most, len(there))
     # A test that never saw anything cannot have found anything.
     assert {"created", "lowered", "flushed"} <= seen
     assert most >= 6
-    assert len(actions.done) == 6
+    assert len(actions.done) == 7
+    assert "administrator" in {change.via for change in all_of_them}
     print(
         f"{STEPS} actions {actions.done}, up to {most} exceptions at once, changes: {sorted(seen)}"
     )

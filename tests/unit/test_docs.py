@@ -144,7 +144,7 @@ def an_event(kind):
         outer = Outer("192.0.2.3", "192.0.2.4", 47)
         return dataclasses.replace(HEARD, outer=outer, tunnel=TunnelRef("gre1", "gre"))
     if kind is PathMtuChange:
-        return LOWERED
+        return dataclasses.replace(LOWERED, via="icmp", router="10.0.1.254", quoted=FLOW)
     if kind is Fragmented:
         outer = Outer("192.0.2.3", "192.0.2.4", 17)
         tunnel = TunnelRef("vx0", "vxlan")

@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     from pmtutrace.pmtu.watch import Watch
     from pmtutrace.tunnels.inventory import Inventory
 
-COLUMNS = ("NETNS", "DESTINATION", "VIA", "DEV", "MTU", "LOCK", "AGE", "EXPIRES", "TUNNELS")
+COLUMNS = (
+    *("NETNS", "DESTINATION", "VIA", "DEV", "MTU", "LOCK", "AGE", "EXPIRES"),
+    *("ORIGIN", "TUNNELS"),
+)
 TO_THE_RIGHT = ("MTU", "AGE", "EXPIRES")
 MAIN_TABLE = 254
 TUNNELS_WITHIN_S = 10.0
@@ -35,7 +38,10 @@ SETTLING_S, LONG = 0.05, 60.0
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Row:
-    """One exception as it is shown. ``expires`` and ``age`` are in seconds, None if not known."""
+    """One exception as it is shown. ``expires`` and ``age`` are in seconds, None if not known.
+
+    ``origin`` is what the kernel learned it from, None where nothing tells.
+    """
 
     ts: int
     netns: str | int
@@ -43,6 +49,7 @@ class Row:
     expires: float | None
     age: float | None
     tunnels: tuple[InnerMtu, ...]
+    origin: str | None = None
 
     def order(self) -> tuple[Any, ...]:
         """Return what rows are sorted by."""
@@ -67,6 +74,7 @@ class Row:
             "locked": item.locked,
             "expires": jsonl.seconds(self.expires),
             "age": jsonl.seconds(self.age),
+            "origin": self.origin,
             "tunnels": jsonl.inner(self.tunnels),
         }
 
@@ -86,6 +94,7 @@ class Row:
             "lock" if item.locked else "",
             "" if self.age is None else f"{self.age:.0f}s",
             "" if self.expires is None else f"{self.expires:.0f}s",
+            self.origin or "-",
             text.inner(self.tunnels).removeprefix("; "),
         )
 
@@ -180,7 +189,21 @@ def _rows(watch: Watch, inventory: Inventory) -> list[Row]:
                 inventory.inside(dump.netns, item.daddr, item.ifindex, item.mtu),
             )
         )
-    return sorted(rows, key=Row.order)
+    return sorted(_with_origins(rows), key=Row.order)
+
+
+def _with_origins(rows: list[Row]) -> list[Row]:
+    """Say of exceptions that tunnels have set that they have.
+
+    A tunnel sets what the exception of its far end leaves inside for the way that leads into it.
+    """
+    left = {(row.netns, one.name, one.mtu) for row in rows for one in row.tunnels}
+    return [
+        dataclasses.replace(row, origin="tunnel")
+        if (row.netns, row.known.dev, row.known.item.mtu) in left
+        else row
+        for row in rows
+    ]
 
 
 def _show(rows: list[Row], *, as_json: bool) -> None:

@@ -90,6 +90,8 @@ def _path(event: PathMtuChange) -> str:
     was = f", was {event.old}" if event.change in ("lowered", "raised", *ENDS) else ""
     lock = ", locked" if event.locked and event.change != "locked" else ""
     told = "" if event.via == "unknown" else f", by {event.via}"
+    if event.router is not None and event.quoted is not None:
+        told += f" from {event.router} about {flow(event.quoted)}"
     return f"{event.daddr}{gateway} {event.change}{was}{lock}{told}{inner(event.tunnels)}"
 
 

@@ -14,7 +14,7 @@ from pmtutrace.events import PathMtuChange
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pmtutrace.pmtu.exceptions import Key, PathMtu
+    from pmtutrace.pmtu.exceptions import Key, PathMtu, Way
 
 NSEC = 1_000_000_000
 # A dump tells what is left in hundredths of a second, of an expiry that is a whole tick; reading
@@ -31,7 +31,10 @@ class Dump:
     machine may sleep, but an exception lives by ticks. ``families`` are those that were read.
     ``lifetimes`` are the seconds that the kernel gives a new exception, by family, where known.
     ``devices`` are names by index. ``rerouted`` are the families whose routes, nexthops, addresses
-    or links may have changed since the dump before.
+    or links may have changed since the dump before. ``met`` are the ways that somebody asked for
+    just before: an exception there that this does not show is none. ``unsure`` are destinations, by
+    family and address, for which something was set while this was read. ``mtus`` are the devices'
+    own.
     """
 
     netns: int
@@ -43,13 +46,17 @@ class Dump:
     lifetimes: Mapping[int, float] = field(default_factory=dict)
     devices: Mapping[int, str] = field(default_factory=dict)
     rerouted: frozenset[int] = frozenset()
+    met: frozenset[Way] = frozenset()
+    unsure: frozenset[tuple[int, str]] = frozenset()
+    mtus: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
     """An exception as last heard of. ``deadline`` is when it expires; None for never.
 
-    ``shown`` says that a dump had it: one that only the kernel's news told of may not be missed.
+    ``shown`` says that a dump must have it while it is there; IPv4 leaves one out of which only the
+    kernel's news told, until somebody asks for its route.
     """
 
     item: PathMtu
@@ -93,7 +100,10 @@ class Changes:
             self.created(new)
         elif old.item.mtu != new.item.mtu:
             word = "lowered" if new.item.mtu < old.item.mtu else "raised"
-            self._add(word, new, ts, old=old.item.mtu)
+            # fib_nhc_update_mtu(), rt6_mtu_change(): the device's own, and no time anew.
+            of_device = not anew and new.item.mtu == self._dump.mtus.get(new.item.ifindex)
+            via = "administrator" if of_device else self._via
+            self._add(word, new, ts, old=old.item.mtu, via=via)
         elif old.item.locked != new.item.locked:
             word = "locked" if new.item.locked else "unlocked"
             self._add(word, new, ts, old=old.item.mtu)
@@ -105,8 +115,8 @@ class Changes:
     def vanished(self, gone: list[Known], stayed: list[Known], anew: list[Known]) -> set[Key]:
         """Note why exceptions of one family are no more; return the keys of those.
 
-        What no dump has shown yet and is not due is still there, for all that can be known, unless
-        all is flushed.
+        What no dump has to show and is not due is still there, for all that can be known, unless
+        somebody has asked for its route in vain, or all is flushed.
 
         Args:
             gone: those that were there and are not.
@@ -114,17 +124,28 @@ class Changes:
             anew: those that are there and were set since the dump before.
         """
         due = [known for known in gone if known.over(self._dump.done + TOLERANCE)]
-        rest = [known for known in gone if known not in due]
-        flush = not stayed and any(known.shown for known in rest)
-        rest = [known for known in rest if known.shown or flush]
+        moved = [known for known in gone if any(_same_but_moved(known, new) for new in anew)]
+        for known in moved:
+            self.ended("gone", known, self._dump.ts)
+        rest = [known for known in gone if known not in due and known not in moved]
+        flush = not stayed and any(self._missed(known) for known in rest)
+        rest = [known for known in rest if flush or self._missed(known)]
         legs = {known.leg for known in stayed}
         # After a flush, all that is there is younger than that.
         ts = min([self._dump.ts, *(self._set(known) for known in anew if flush)])
         for known in due:
-            self.ended("expired", known, known.deadline)
+            if known not in moved:
+                self.ended("expired", known, known.deadline)
         for known in rest:
             self.ended(self._why(known, legs, flush=flush), known, ts)
-        return {known.item.key for known in (*due, *rest)}
+        return {known.item.key for known in (*due, *rest, *moved)}
+
+    def _missed(self, known: Known) -> bool:
+        """Say if an exception would be in the dump if it were there."""
+        if known.shown:
+            return True
+        *where, table = known.item.way
+        return any(way[:3] == tuple(where) and table in (0, way[3]) for way in self._dump.met)
 
     def _why(self, known: Known, legs: set[tuple[int, int, str | None]], *, flush: bool) -> str:
         """Return why an exception went before its time, as far as a dump can tell.
@@ -155,9 +176,12 @@ class Changes:
         set_at = known.deadline - round(lifetime * NSEC)
         return max(self._since, min(set_at, self._dump.done))
 
-    def _add(self, word: str, known: Known, ts: int, old: int | None) -> None:
+    def _add(
+        self, word: str, known: Known, ts: int, old: int | None, via: str | None = None
+    ) -> None:
         left = None if known.deadline is None else max(0, known.deadline - ts) / NSEC
-        self._append(word, known, ts, old=old, new=known.item.mtu, expires=left)
+        via = via or self._via
+        self._append(word, known, ts, old=old, new=known.item.mtu, expires=left, via=via)
 
     def _append(
         self,
@@ -168,6 +192,7 @@ class Changes:
         old: int | None,
         new: int | None,
         expires: float | None,
+        via: str = "unknown",
     ) -> None:
         item = known.item
         self._found.append(
@@ -186,7 +211,7 @@ class Changes:
                 new=new,
                 locked=item.locked,
                 expires=expires,
-                via=self._via if new is not None else "unknown",  # it is not about an end
+                via=via,
             )
         )
 
@@ -201,3 +226,15 @@ def untouched(old: Known, new: Known) -> bool:
     if old.deadline is None or new.deadline is None:
         return True
     return new.deadline <= old.deadline + TOLERANCE
+
+
+def _same_but_moved(told: Known, new: Known) -> bool:
+    """Say if an exception that was told of is one that a dump shows by another gateway.
+
+    What sets an IPv4 one knows the gateway of the route, and not where a redirect has led since.
+    """
+    if told.shown or told.deadline is None or new.deadline is None:
+        return False
+    same = dataclasses.replace(new.item, gateway=told.item.gateway, expires=told.item.expires)
+    near = abs(told.deadline - new.deadline) <= TOLERANCE
+    return near and dataclasses.replace(same, table=told.item.table) == told.item

@@ -2,7 +2,8 @@
 
 A dump of routes (RTM_GETROUTE) that asks for RTM_F_CLONED, under strict checking, is answered with
 exceptions and nothing else, from 5.3 on. An IPv4 one that no packet has met yet has no route
-attached, and the kernel leaves it out.
+attached, and the kernel leaves it out (net/ipv4/route.c: fnhe_dump_bucket()); that somebody asks
+for the route is enough to attach one. IPv6 leaves none out.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ LOCK, MTU = 1, 2  # RTAX_*
 USER_HZ = 100  # what the kernel tells times in, on every architecture that has BPF
 
 Key = tuple[int, str, str | None, int, str | None, int]
+Way = tuple[str, int, str | None, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,11 @@ class PathMtu:
         """Return what stays the same while the exception lives."""
         return self.family, self.daddr, self.saddr, self.ifindex, self.gateway, self.table
 
+    @property
+    def way(self) -> Way:
+        """Return where packets to it go: destination, device, gateway and table."""
+        return self.daddr, self.ifindex, self.gateway, self.table
+
 
 def request(family: int, sequence: int) -> bytes:
     """Return the request for all exceptions of IP version 4 or 6."""
@@ -79,6 +86,22 @@ def in_force(payload: bytes) -> tuple[int, int, bool]:
         raise OSError(errno.EBADMSG, f"netlink: {os.strerror(errno.EBADMSG)}") from error
 
 
+def way(payload: bytes) -> Way:
+    """Read where the route that the kernel chose for one IPv4 address leads.
+
+    Raises:
+        OSError: EBADMSG, it ends too early or its parts do not fit together.
+    """
+    try:
+        family, _, _, _, table, *_ = ROUTE.unpack_from(payload)
+        told = netlink.attributes(payload[ROUTE.size :])
+        daddr = socket.inet_ntop(family, told[DST])
+        table = number(told.get(TABLE)) or table
+        return daddr, number(told.get(OIF)), gateway(family, told), table
+    except (struct.error, ValueError, KeyError) as error:
+        raise OSError(errno.EBADMSG, f"netlink: {os.strerror(errno.EBADMSG)}") from error
+
+
 def exception(payload: bytes) -> PathMtu | None:
     """Read the body of an RTM_NEWROUTE message; None where it is no path MTU exception.
 
@@ -99,10 +122,11 @@ def _exception(payload: bytes) -> PathMtu | None:
     told = netlink.attributes(payload[ROUTE.size :])
     metrics = netlink.attributes(told.get(METRICS, b""))
     if DST not in told or MTU not in metrics:
-        return None  # a redirect
+        return None  # a redirect that is no more than that
     left = CACHE.unpack_from(told[CACHEINFO])[2] if CACHEINFO in told else 0
-    # IPv4: every one that has an MTU expires, so 0 is the last hundredth of a second.
-    expires = left / USER_HZ if left or version == 4 else None
+    if not left and version == 4:
+        return None  # the route's own MTU, after a flush or a redirect; or the last instant
+    expires = left / USER_HZ if left else None
     return PathMtu(
         family=version,
         daddr=socket.inet_ntop(family, told[DST]),

@@ -34,6 +34,10 @@ class History:
         """Return what is known to be there in a namespace."""
         return list(self._spaces.get(netns, {}).values())
 
+    def unmet(self, netns: int) -> list[PathMtu]:
+        """Return what no dump has to show: somebody should ask for the routes there."""
+        return [known.item for known in self.known(netns) if not known.shown]
+
     def spaces(self) -> set[int]:
         """Return the namespaces of which something is known."""
         return set(self._spaces)
@@ -48,9 +52,13 @@ class History:
         """Take a new dump of a namespace; return what must have happened, in order of time."""
         self._keep_time(dump)
         before = self._spaces.get(dump.netns, {})
-        now = _known(dump)
+        now = {k: known for k, known in _known(dump).items() if k[:2] not in dump.unsure}
         after = Changes(dump, self._read.get(dump.netns, 0))
-        kept = {k: known for k, known in before.items() if k[0] not in dump.families}
+        kept = {
+            k: known
+            for k, known in before.items()
+            if k[0] not in dump.families or k[:2] in dump.unsure
+        }
         before = _adopted({k: v for k, v in before.items() if k not in kept}, now)
         for family in sorted(dump.families):
             gone = [v for k, v in before.items() if k[0] == family and k not in now]
@@ -91,16 +99,43 @@ class History:
         fitting = [known for known in there.values() if known.item.key[:5] == item.key[:5]]
         if len(fitting) > 1:
             return after.in_order()
-        known = Known(item, deadline(item, ts), dev, shown=False)
+        # It may be another one than before, made when the route was: none that a packet has met.
+        known = Known(item, deadline(item, ts), dev, shown=item.family == 6)
         if fitting:
             there.pop(fitting[0].item.key)
-            known = dataclasses.replace(
-                known,
-                item=dataclasses.replace(item, table=fitting[0].item.table),
-                shown=fitting[0].shown,
-            )
+            table = fitting[0].item.table
+            known = dataclasses.replace(known, item=dataclasses.replace(item, table=table))
             after.met(fitting[0], known)
         else:
+            after.created(known)
+        there[known.item.key] = known
+        return after.in_order()
+
+    def redirected(self, netns: int, ts: int, item: PathMtu, *, dev: str) -> list[PathMtuChange]:
+        """Take the kernel's word that a redirect leads to another gateway.
+
+        By itself that is no path MTU; but one that was learned before goes along, and its time is
+        another (net/ipv4/route.c: update_or_create_fnhe()).
+
+        Args:
+            netns: inode of the namespace.
+            ts: when it was set.
+            item: the new gateway; its ``mtu`` is 0, ``expires`` counts from ``ts``.
+            dev: name of the device.
+        """
+        there = self._spaces.get(netns, {})
+        fitting = [known for known in there.values() if known.item.key[:4] == item.key[:4]]
+        if len(fitting) != 1 or fitting[0].over(ts):
+            return []  # the next dump says which one it was
+        (old,) = fitting
+        moved = dataclasses.replace(old.item, gateway=item.gateway, expires=item.expires)
+        known = Known(moved, deadline(moved, ts), dev, shown=False)
+        after = Changes(Dump(netns, ts, ts, 0, ()), ts, "redirect")
+        del there[old.item.key]
+        if moved.key == old.item.key:
+            after.met(old, known)
+        else:
+            after.ended("gone", old, ts)
             after.created(known)
         there[known.item.key] = known
         return after.in_order()

@@ -6,6 +6,7 @@ its own would cost more time than the kernel's whole answer.
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from dataclasses import replace
@@ -18,10 +19,10 @@ from pmtutrace.pmtu.changes import NSEC, Dump
 from pmtutrace.pmtu.news import InForce
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from pmtutrace.pmtu.ears import Ears
-    from pmtutrace.pmtu.exceptions import PathMtu
+    from pmtutrace.pmtu.exceptions import PathMtu, Way
 
 ATTEMPTS = 5
 SWITCH = 0  # no family
@@ -76,12 +77,16 @@ class Reader:
             if descriptor is not None:
                 os.close(descriptor)
 
-    def read(self) -> Dump:
+    def read(self, unmet: Iterable[PathMtu] = ()) -> Dump:
         """Read all exceptions.
+
+        Args:
+            unmet: exceptions whose routes to ask for first, so that IPv4 shows them.
 
         Raises:
             OSError: the kernel refuses, or what it says cannot be understood.
         """
+        met = frozenset(way for item in unmet if (way := self._met(item)) is not None)
         ts, monotonic = time.time_ns(), time.monotonic_ns()
         found = []
         for family in sorted(self._families):
@@ -92,6 +97,7 @@ class Reader:
                 for item, at in self._dump(family)
             ]
         done = ts + time.monotonic_ns() - monotonic
+        devices = {item.ifindex for item in found}
         return Dump(
             self._inum,
             ts,
@@ -100,24 +106,44 @@ class Reader:
             tuple(found),
             self._families,
             {f: seconds for f in self._families if (seconds := self._number(f)) is not None},
-            {index: links.name(self._asked, index) for index in {item.ifindex for item in found}},
+            {index: links.name(self._asked, index) for index in devices},
             self._rerouted(),
+            met,
+            mtus={index: links.mtu(self._asked, index) for index in devices},
         )
 
     def in_force(self, daddr: str) -> InForce | None:
         """Return the MTU in force on the way to an address now, None where there is no way."""
-        self._sequence += 1
         try:
-            self._asked.send(ways.request(daddr, sequence=self._sequence))
-            answers = [p for kind, _, p, _ in self._answer() if kind == exceptions.RTM_NEWROUTE]
-            ifindex, mtu, locked = exceptions.in_force(answers[0])
+            ifindex, mtu, locked = exceptions.in_force(self._route(daddr))
             return InForce(mtu or links.mtu(self._asked, ifindex), locked)
-        except (OSError, IndexError):
+        except OSError:
             return None
 
     def no_pmtu_disc(self) -> int:
         """Return ``net.ipv4.ip_no_pmtu_disc``; 0, the default, where it cannot be read."""
         return int(self._number(SWITCH) or 0)
+
+    def _met(self, item: PathMtu) -> Way | None:
+        """Have the kernel look for the route of an exception; return which one it found, if any."""
+        try:
+            return exceptions.way(self._route(item.daddr, item.ifindex))
+        except OSError:
+            return None
+
+    def _route(self, daddr: str, oif: int | None = None) -> bytes:
+        """Return the route that packets to an address take now.
+
+        Raises:
+            OSError: there is none.
+        """
+        self._sequence += 1
+        flags = ways.RTM_F_LOOKUP_TABLE
+        self._asked.send(ways.request(daddr, oif=oif, flags=flags, sequence=self._sequence))
+        answers = [p for kind, _, p, _ in self._answer() if kind == exceptions.RTM_NEWROUTE]
+        if not answers:
+            raise OSError(errno.ENETUNREACH, os.strerror(errno.ENETUNREACH))
+        return answers[0]
 
     def _dump(self, family: int) -> list[tuple[PathMtu, int]]:
         """Return the exceptions, each with CLOCK_MONOTONIC when it was read."""

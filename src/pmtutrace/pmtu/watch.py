@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import select
 import time
 from typing import TYPE_CHECKING
@@ -16,10 +17,12 @@ if TYPE_CHECKING:
     from pmtutrace.events import PathMtuChange
     from pmtutrace.pmtu.changes import Dump, Known
     from pmtutrace.pmtu.ears import Ears
+    from pmtutrace.pmtu.exceptions import PathMtu
     from pmtutrace.pmtu.news import InForce, News
 
 LOOK_EVERY_S = 1.0  # the shortest life that `mtu_expires` can give
 LOOK_SHARE = 0.05  # of one core: a walk through a million routes takes its time
+ASKED_AT_MOST = 1000  # routes at a look, some 10 ms
 
 
 class Watch:
@@ -120,7 +123,8 @@ class Watch:
         """Yield what the last look found, each with the dump of its namespace."""
         for inum in sorted(self._last):
             for known in self.history.known(inum):
-                yield self._last[inum], known
+                if known.shown:
+                    yield self._last[inum], known
 
     def heard(self) -> list[News]:
         """Return the messages that have arrived since last asked, if it listens."""
@@ -159,13 +163,18 @@ class Watch:
             poll.register(self._ears, select.POLLIN)
         return any(number == self._spaces.mounts for number, _ in poll.poll(within_s * 1000))
 
+    def _unmet(self, inum: int) -> list[PathMtu]:
+        unmet = self.history.unmet(inum)
+        # Some may never be found: none may keep the others from being asked for.
+        return random.sample(unmet, ASKED_AT_MOST) if len(unmet) > ASKED_AT_MOST else unmet
+
     def _dumps(self, only: Collection[int] | None) -> list[Dump]:
         found, failure = [], None
         for inum, reader in self._spaces.held.items():
             if only is not None and inum not in only:
                 continue
             try:
-                found.append(reader.read())
+                found.append(reader.read(self._unmet(inum)))
             except OSError as error:  # not this time; the next dump catches up
                 failure = error
         if failure and not found:

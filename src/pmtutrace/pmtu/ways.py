@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
 RTM_NEWROUTE = exceptions.RTM_NEWROUTE
-RTM_F_FIB_MATCH = 0x2000
+RTM_F_LOOKUP_TABLE, RTM_F_FIB_MATCH = 0x1000, 0x2000
 RTA_MULTIPATH = 9
 NEXTHOP = struct.Struct("=HBBi")  # struct rtnexthop: length, flags, hops (weight - 1), ifindex
 LONGEST = 65535  # octets of an IP packet, whatever the MTU of lo

@@ -36,7 +36,10 @@ ADDRESS = 8  # octets
 
 
 class Setting(NamedTuple):
-    """The kernel's word that it has set an exception; ``inside`` that it takes up a message."""
+    """The kernel's word that it has set an exception; ``inside`` that it takes up a message.
+
+    Without an MTU it is a redirect.
+    """
 
     ts: int
     netns: int
@@ -100,7 +103,7 @@ class Reader:
             locked=bool(f["locked"]),
             expires=f["left"] / clock.HZ,
         )
-        via, inside = self._origin(f["octets"])
+        via, inside = self._origin(f["octets"]) if item.mtu else ("redirect", False)
         return Setting(ts, f["netns"], f["cpu"], item, dev, via, inside)
 
     def _origin(self, stack: bytes) -> tuple[str, bool]:
@@ -179,26 +182,33 @@ class Paths:
             now: nanoseconds since 1970.
             last: no more will be asked for, so nothing is kept for later.
         """
-        told, self._told = self._told, []
+        told, self._told = sorted(self._told, key=lambda item: item.ts), []
+        read = {dump.netns: _doubted(dump, told) for dump in dumps}
         changes: list[PathMtuChange] = []
         found: list[IcmpReceived] = []
         for item in told:
+            if item.netns in read and read[item.netns].ts < item.ts:
+                changes += self.watch.take([read.pop(item.netns)])
             if isinstance(item, News):
                 found += self._decided(item)
             else:
                 changes += self._set(item)
                 found += self._late(item)
-        changes += self.watch.take([dump for dump in dumps if not _overtaken(dump, told)])
+        changes += self.watch.take(read.values())
         # Whatever a dump shows has been heard of by now: sockets get their copy first.
         found += self._seen(self.watch.heard(), changes, last=last)
         found += self._settled(now, last=last)
-        named = [dataclasses.replace(c, tunnels=self._around(c)) for c in changes]
+        named = [
+            dataclasses.replace(_with_origin(c, found), tunnels=self._around(c)) for c in changes
+        ]
         return sorted([*found, *named], key=lambda event: event.ts)
 
     def _around(self, change: PathMtuChange) -> tuple[InnerMtu, ...]:
         return self._inside(change.netns, change.daddr, change.ifindex, change.new)
 
     def _set(self, item: Setting) -> list[PathMtuChange]:
+        if not item.item.mtu:
+            return self.watch.history.redirected(item.netns, item.ts, item.item, dev=item.dev)
         if item.inside:
             self._settings.setdefault(item.cpu, []).append(item)
         return self.watch.history.told(item.netns, item.ts, item.item, dev=item.dev, via=item.via)
@@ -301,11 +311,31 @@ def _came_of(change: PathMtuChange, one: Open) -> bool:
     return change.netns == news.netns and fits and near
 
 
-def _overtaken(dump: Dump, told: Iterable[News | Setting]) -> bool:
-    """Say if something was set while a dump was read: nobody knows if the dump has it."""
-    return any(
-        isinstance(item, Setting)
-        and item.netns == dump.netns
-        and dump.ts <= item.ts <= dump.done + clock.TICK_NS
+def _with_origin(change: PathMtuChange, received: Iterable[IcmpReceived]) -> PathMtuChange:
+    """Add whom the message came from because of which a path MTU changed, and what it quotes."""
+    if change.via != "icmp":
+        return change
+    near = [
+        message
+        for message in received
+        if message.netns == change.netns
+        and (message.outer or message.flow).daddr == change.daddr
+        and message.outcome in ("applied", "clamped")
+        and message.effective == change.new
+        and abs(message.ts - change.ts) <= SAME_TIME_NS
+    ]
+    if not near:
+        return change
+    message = min(near, key=lambda one: abs(one.ts - change.ts))
+    return dataclasses.replace(change, router=message.router, quoted=message.flow)
+
+
+def _doubted(dump: Dump, told: Iterable[News | Setting]) -> Dump:
+    """Note what was set while a dump was read: nobody knows if the dump has it."""
+    begin, end = dump.ts - clock.TICK_NS, dump.done + clock.TICK_NS
+    unsure = {
+        (item.item.family, item.item.daddr)
         for item in told
-    )
+        if isinstance(item, Setting) and item.netns == dump.netns and begin <= item.ts <= end
+    }
+    return dataclasses.replace(dump, unsure=frozenset(unsure))

@@ -125,8 +125,9 @@ def test_a_lock_of_another_metric_is_none():
     assert item == dataclasses.replace(FOUR, locked=False)
 
 
-def test_no_time_left_is_the_last_instant_of_ipv4_and_forever_of_ipv6():
-    assert exceptions.exception(message(FOUR, left=0)).expires == 0
+def test_no_time_left_is_none_of_ipv4_and_forever_of_ipv6():
+    """IPv4: the MTU is then the one that the route has, and was not learned."""
+    assert exceptions.exception(message(FOUR, left=0)) is None
     six = PathMtu(6, "fd77::1", None, 2, None, 254, 1300, False, None)
     assert exceptions.exception(message(six)) == six
 

@@ -32,7 +32,7 @@ def item(last=1, mtu=1400, **other):
     return PathMtu(mtu=mtu, **(values | other))
 
 
-def dump(at, *items, rerouted=(), lifetimes=None, step=0.0, families=(4, 6), netns=SPACE):
+def dump(at, *items, rerouted=(), lifetimes=None, step=0.0, families=(4, 6), netns=SPACE, **other):
     """Return a dump that began ``at`` seconds after the start.
 
     ``step`` is by how many seconds the time of day was set since. ``expires`` of the items counts
@@ -53,6 +53,7 @@ def dump(at, *items, rerouted=(), lifetimes=None, step=0.0, families=(4, 6), net
         {4: LIVES, 6: LIVES} if lifetimes is None else lifetimes,
         {2: "eth0", 3: "eth1"},
         frozenset(rerouted),
+        **other,
     )
 
 
@@ -292,12 +293,103 @@ class TestNews:
             ("flushed", 2, 1.0, 1400, None),
         ]
 
+    def test_what_was_asked_for_in_vain_is_gone(self, history):
+        """IPv4 shows what somebody has asked for; of other ways, nothing can be known."""
+        self.hear(history, 0.5, item(2))
+        assert history.unmet(SPACE) == [item(2, table=0)]
+        other = ("10.0.2.2", 3, "10.0.4.254", 254)
+        assert history.take(dump(1, item(), met=frozenset([other]))) == []
+        way = ("10.0.2.2", 2, "10.0.1.254", 254)
+        changes = history.take(dump(2, item(), met=frozenset([way])))
+        assert told(changes) == [("evicted", 2, 2.0, 1400, None)]
+        assert history.unmet(SPACE) == []
+
+    def test_one_that_is_set_again_may_be_another_that_no_packet_has_met(self, history):
+        """Its route was made anew in between: a dump that lacks it says nothing."""
+        self.hear(history, 0.5, item(mtu=1300))
+        assert history.take(dump(1, rerouted=(4,))) == []
+        assert history.take(dump(2, item(mtu=1300, expires=600.5))) == []
+        assert history.unmet(SPACE) == []
+
+    def test_ipv6_shows_all(self, history):
+        six = item(family=6, daddr="fd77:2::2")
+        self.hear(history, 0.5, six)
+        assert history.unmet(SPACE) == []
+        assert [c.change for c in history.take(dump(1, item()))] == ["flushed"]
+
+    def test_a_flush_of_what_was_asked_for(self, history):
+        self.hear(history, 0.5, item(mtu=1300))
+        met = frozenset([item().way])
+        assert told(history.take(dump(1, met=met))) == [("flushed", 1, 1.0, 1300, None)]
+
+    def test_what_is_set_while_a_dump_is_read_is_as_told(self, history):
+        self.hear(history, 1.0001, item(mtu=1300))
+        unsure = frozenset([(4, "10.0.2.1")])
+        changes = history.take(dump(1, item(), item(2, expires=600.7), unsure=unsure))
+        assert told(changes) == [("created", 2, 0.7, None, 1400)]
+        assert {k.item.mtu for k in history.known(SPACE)} == {1300, 1400}
+
+    def test_a_gateway_that_only_a_dump_knows(self, history):
+        """After a redirect, what sets an exception still names the gateway of the route."""
+        self.hear(history, 0.5, item(2))
+        moved = item(2, gateway="10.0.1.253", expires=600.5)
+        changes = history.take(dump(1, item(), moved))
+        assert sorted((c.change, c.gateway) for c in changes) == [
+            ("created", "10.0.1.253"),
+            ("gone", "10.0.1.254"),
+        ]
+        assert {k.item for k in history.known(SPACE)} == {
+            dataclasses.replace(one, expires=one.expires - 1) for one in (item(), moved)
+        }
+
     def test_one_of_two_tables_is_left_to_the_dump(self):
         history = History()
         history.begin(dump(0, item(), item(table=100)))
         assert self.hear(history, 0.5, item(mtu=1300)) == []
         changes = history.take(dump(1, item(), item(table=100, mtu=1300, expires=600.5)))
         assert [(c.change, c.table, c.new) for c in changes] == [("lowered", 100, 1300)]
+
+
+class TestRedirects:
+    GATE = "10.0.1.253"
+
+    def hear(self, history, at, last=1, gateway=GATE):
+        redirect = item(last, mtu=0, gateway=gateway, table=0, expires=300.0)
+        return history.redirected(SPACE, START + round(at * NSEC), redirect, dev="eth0")
+
+    def test_it_takes_what_was_learned_along(self, history):
+        changes = self.hear(history, 0.5)
+        assert [(c.change, c.gateway, c.old, c.new, c.via) for c in changes] == [
+            ("gone", "10.0.1.254", 1400, None, "unknown"),
+            ("created", self.GATE, None, 1400, "redirect"),
+        ]
+        assert changes[1].expires == 300
+        assert history.take(dump(1, item(gateway=self.GATE, expires=300.5))) == []
+        (change,) = self.hear(history, 2)
+        assert (change.change, change.via, change.expires) == ("refreshed", "redirect", 300)
+
+    def test_by_itself_it_is_no_path_mtu(self, history):
+        assert self.hear(history, 0.5, last=2) == []
+        assert self.hear(history, 700) == []  # expired: the next dump tells
+        assert [k.item.gateway for k in history.known(SPACE)] == ["10.0.1.254"]
+
+
+class TestAdministrators:
+    """Who gives a device another MTU gives it to exceptions, too, and no time."""
+
+    @pytest.mark.parametrize(
+        ("new", "mtus", "via"),
+        [
+            (item(mtu=1300), {2: 1300}, "administrator"),
+            (item(mtu=1450), {2: 1450}, "administrator"),
+            (item(mtu=1300), {2: 1500}, "unknown"),
+            (item(mtu=1300, expires=600.5), {2: 1300}, "unknown"),
+            (item(mtu=1300), {}, "unknown"),
+        ],
+    )
+    def test_only_what_is_the_devices_own(self, history, new, mtus, via):
+        (change,) = history.take(dump(1, new, mtus=mtus))
+        assert change.via == via
 
 
 @st.composite

@@ -129,6 +129,35 @@ class TestTold:
         late = dump(T + 999_500, dataclasses.replace(ITEM, table=254))
         assert brief(seen.events([late], T + 2_000_000)) == [("lowered", 1300, "tunnel")]
 
+    def test_news_is_put_before_or_behind_a_dump_by_its_time(self, seen):
+        """What was told after a dump was read is not undone by it."""
+        lower = dataclasses.replace(ITEM, mtu=1300)
+        seen.tell(SET)
+        seen.tell(SET._replace(ts=T + 500_000_000, item=lower))
+        between = dump(T + 100_000_000, dataclasses.replace(ITEM, table=254, expires=599.9))
+        assert brief(seen.events([between], T + 600_000_000)) == [
+            ("created", 1400, "icmp"),
+            ("lowered", 1300, "icmp"),
+        ]
+
+    def test_a_redirect_is_no_message_of_a_path_mtu(self, seen):
+        seen.tell(SET)
+        moved = dataclasses.replace(ITEM, mtu=0, gateway="10.0.1.253", expires=300.0)
+        seen.tell(SET._replace(ts=T + 1000, item=moved, via="redirect", inside=False))
+        assert brief(seen.events([], T + 2000)) == [
+            ("created", 1400, "icmp"),
+            ("gone", None, "unknown"),
+            ("created", 1400, "redirect"),
+        ]
+
+    def test_a_change_says_whose_message_it_was(self, seen):
+        seen.tell(SET)
+        seen.tell(SET._replace(item=dataclasses.replace(ITEM, daddr="172.16.0.2", mtu=1376)))
+        seen.tell(MESSAGE)
+        found = {e.daddr: e for e in seen.events([], T) if hasattr(e, "change")}
+        assert (found[FAR].router, found[FAR].quoted.dport) == (ROUTER, 9)
+        assert (found["172.16.0.2"].router, found["172.16.0.2"].quoted) == (None, None)
+
 
 class TestHeard:
     def test_a_message_whose_work_the_dump_shows(self, watch, seen):
@@ -137,6 +166,7 @@ class TestHeard:
         found = seen.events([after], T + 11_000_000)
         assert brief(found) == [("applied", 1400), ("created", 1400, "icmp")]
         assert found[0].ts == found[1].ts == MESSAGE.ts
+        assert (found[1].router, found[1].quoted) == (ROUTER, found[0].flow)
 
     def test_or_the_next_one(self, watch, seen):
         watch.sounds = [MESSAGE]
@@ -187,6 +217,12 @@ class TestReader:
         told = {"family": 4, "mtu": 552, "locked": 1, "left": 600 * clock.HZ, "ifindex": 2}
         found = self.read("EVENT_PATH_MTU", daddr=far, gateway=gate, gateway_family=4, **told)
         assert found.item == dataclasses.replace(ITEM, mtu=552, locked=True)
+
+    def test_a_redirect(self):
+        """Whatever the stack looks like."""
+        octets = struct.pack("=Q", 0x1000)
+        found = self.read("EVENT_PATH_MTU", family=4, mtu=0, left=300 * clock.HZ, octets=octets)
+        assert (found.item.mtu, found.via, found.inside) == (0, "redirect", False)
 
     def test_a_message(self):
         saddr, daddr = packets.packed("fd00::fe"), packets.packed("fd00::1")
