@@ -89,8 +89,8 @@ def provoke(net, family, target, mtu):
     return net["a"].run(lambda: refused(family, target))
 
 
-def refused(family, target):
-    """Send one packet that no router takes; say if the news arrived."""
+def refused(family, target, within_s=WITHIN_S):
+    """Send one packet that no router takes; say if the news arrived in time."""
     if family == 4:
         kind, level, header = socket.AF_INET, socket.IPPROTO_IP, 28
         discover, receive = 10, 11  # IP_MTU_DISCOVER, IP_RECVERR
@@ -104,7 +104,7 @@ def refused(family, target):
         sender.send(bytes(LENGTH - header))
         heard = select.poll()
         heard.register(sender, select.POLLERR)
-        return bool(heard.poll(WITHIN_S * 1000))
+        return bool(heard.poll(within_s * 1000))
 
 
 def lifetime(node, family, seconds):

@@ -26,6 +26,7 @@ from routers import (
     ip,
     lifetime,
     provoke,
+    refused,
 )
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(600)]
@@ -231,6 +232,18 @@ class TestVerb:
         assert ipaddress.ip_address(two.split()[1]) == ipaddress.ip_address(TARGETS[6][3])
         assert len(self.run("-6", "--netns", name, "-j").stdout.splitlines()) == 1
 
+    @pytest.mark.parametrize(("mtu", "inside"), [(1300, 1250), (500, 552)])
+    def test_says_what_a_tunnel_has_set(self, tunnelled, mtu, inside):
+        """As it sends, whether anybody hears of it or not."""
+        node = tunnelled["a"]
+        assert provoke(tunnelled, 4, TARGETS[4][0], mtu)
+        node.run(lambda: refused(4, "172.16.0.2", 0))
+        ip(node, "route", "get", "172.16.0.2")  # shown once somebody has asked
+        lines = map(json.loads, self.run("--netns", node.name, "-j").stdout.splitlines())
+        found = {line["daddr"]: (line["mtu"], line["origin"]) for line in lines}
+        assert found["172.16.0.2"] == (inside, "tunnel")
+        assert found[TARGETS[4][0]][1] is None
+
     def test_nothing_is_said_where_there_is_nothing(self, net):
         done = self.run("--netns", net["a"].name)
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -250,6 +263,8 @@ class TestVerb:
             line = json.loads(child.stdout.readline())
             assert (line["type"], line["change"], line["netns"]) == ("pmtu", "lowered", name)
             assert (line["old"], line["new"], line["via"]) == (1390, 1300, "icmp")
+            assert (line["from"], line["quoted"]["daddr"]) == (GATES[4]["r"], target)
+            assert (line["quoted"]["proto"], line["quoted"]["dport"]) == ("udp", 9)
             assert line["tunnels"] == [{"name": "x0", "type": "vxlan", "mtu": 1250}]
             ip(tunnelled["a"], "route", "flush", "cache")
             assert json.loads(child.stdout.readline())["change"] == "flushed"

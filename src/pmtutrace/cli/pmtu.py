@@ -195,15 +195,19 @@ def _rows(watch: Watch, inventory: Inventory) -> list[Row]:
 def _with_origins(rows: list[Row]) -> list[Row]:
     """Say of exceptions that tunnels have set that they have.
 
-    A tunnel sets what the exception of its far end leaves inside for the way that leads into it.
+    For the way that leads into it, a tunnel sets what the exception of its far end leaves inside;
+    if that is below ``min_pmtu``, the kernel makes it that, and locks it.
     """
-    left = {(row.netns, one.name, one.mtu) for row in rows for one in row.tunnels}
-    return [
-        dataclasses.replace(row, origin="tunnel")
-        if (row.netns, row.known.dev, row.known.item.mtu) in left
-        else row
-        for row in rows
-    ]
+    left = {
+        (row.netns, one.name): one.mtu for row in rows for one in row.tunnels if one.mtu is not None
+    }
+
+    def origin(row: Row) -> str | None:
+        item, inside = row.known.item, left.get((row.netns, row.known.dev))
+        set_so = inside is not None and (item.mtu == inside or (item.locked and item.mtu > inside))
+        return "tunnel" if set_so else None
+
+    return [dataclasses.replace(row, origin=origin(row)) for row in rows]
 
 
 def _show(rows: list[Row], *, as_json: bool) -> None:

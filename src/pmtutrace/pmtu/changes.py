@@ -20,6 +20,8 @@ NSEC = 1_000_000_000
 # A dump tells what is left in hundredths of a second, of an expiry that is a whole tick; reading
 # the clock and the dump are not one moment.
 TOLERANCE = 50_000_000
+# Whoever is kept from running meanwhile reads a deadline late, but hardly by as much.
+LATE_AT_MOST = 5 * NSEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +58,15 @@ class Known:
     """An exception as last heard of. ``deadline`` is when it expires; None for never.
 
     ``shown`` says that a dump must have it while it is there; IPv4 leaves one out of which only the
-    kernel's news told, until somebody asks for its route.
+    kernel's news told, until somebody asks for its route. ``redirected`` says that a redirect leads
+    to its gateway, and not the route.
     """
 
     item: PathMtu
     deadline: int | None
     dev: str
     shown: bool = True
+    redirected: bool = False
 
     @property
     def leg(self) -> tuple[int, int, str | None]:
@@ -75,13 +79,18 @@ class Known:
 
 
 class Changes:
-    """Collects the changes that lead to one dump."""
+    """Collects the changes that lead to one dump, or to the kernel's word at one moment."""
 
     def __init__(self, dump: Dump, since: int, via: str = "unknown") -> None:
         self._dump = dump
         self._since = since
         self._via = via
         self._found: list[PathMtuChange] = []
+
+    @classmethod
+    def at(cls, netns: int, ts: int, via: str = "unknown") -> Changes:
+        """Return what collects the changes of one moment in one namespace."""
+        return cls(Dump(netns, ts, ts, 0, ()), ts, via)
 
     def in_order(self) -> list[PathMtuChange]:
         """Return all, by time."""
@@ -110,7 +119,8 @@ class Changes:
         elif anew:
             self._add("refreshed", new, ts, old=old.item.mtu)
         # The first reading of a deadline is as good as any; none may creep away from it.
-        return new if anew else dataclasses.replace(new, deadline=old.deadline or new.deadline)
+        until = new.deadline if anew else old.deadline or new.deadline
+        return dataclasses.replace(new, deadline=until, redirected=old.redirected)
 
     def vanished(self, gone: list[Known], stayed: list[Known], anew: list[Known]) -> set[Key]:
         """Note why exceptions of one family are no more; return the keys of those.
@@ -225,7 +235,7 @@ def untouched(old: Known, new: Known) -> bool:
     """Say if the kernel has not set an exception again, as far as its deadline tells."""
     if old.deadline is None or new.deadline is None:
         return True
-    return new.deadline <= old.deadline + TOLERANCE
+    return old.deadline - LATE_AT_MOST <= new.deadline <= old.deadline + TOLERANCE
 
 
 def _same_but_moved(told: Known, new: Known) -> bool:

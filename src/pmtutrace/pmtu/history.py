@@ -92,20 +92,19 @@ class History:
             via: what the kernel learned it from.
         """
         there = self._spaces.setdefault(netns, {})
-        after = Changes(Dump(netns, ts, ts, 0, ()), ts, via)
+        after = Changes.at(netns, ts, via)
         for known in [known for known in there.values() if known.over(ts)]:
             after.ended("expired", known, known.deadline)
             del there[known.item.key]
-        fitting = [known for known in there.values() if known.item.key[:5] == item.key[:5]]
+        fitting = [known for known in there.values() if _fits(known, item)]
         if len(fitting) > 1:
             return after.in_order()
         # It may be another one than before, made when the route was: none that a packet has met.
         known = Known(item, deadline(item, ts), dev, shown=item.family == 6)
         if fitting:
-            there.pop(fitting[0].item.key)
-            table = fitting[0].item.table
-            known = dataclasses.replace(known, item=dataclasses.replace(item, table=table))
-            after.met(fitting[0], known)
+            (old,) = fitting
+            del there[old.item.key]
+            known = after.met(old, dataclasses.replace(known, item=_by(item, old.item)))
         else:
             after.created(known)
         there[known.item.key] = known
@@ -129,11 +128,11 @@ class History:
             return []  # the next dump says which one it was
         (old,) = fitting
         moved = dataclasses.replace(old.item, gateway=item.gateway, expires=item.expires)
-        known = Known(moved, deadline(moved, ts), dev, shown=False)
-        after = Changes(Dump(netns, ts, ts, 0, ()), ts, "redirect")
+        known = Known(moved, deadline(moved, ts), dev, shown=False, redirected=True)
+        after = Changes.at(netns, ts, "redirect")
         del there[old.item.key]
         if moved.key == old.item.key:
-            after.met(old, known)
+            known = after.met(old, known)
         else:
             after.ended("gone", old, ts)
             after.created(known)
@@ -143,7 +142,7 @@ class History:
     def forget(self, netns: int, ts: int) -> list[PathMtuChange]:
         """Take that a namespace is gone, and all that was in it."""
         self._read.pop(netns, None)
-        after = Changes(Dump(netns, ts, ts, 0, ()), ts)
+        after = Changes.at(netns, ts)
         for known in self._spaces.pop(netns, {}).values():
             if known.over(ts):
                 after.ended("expired", known, known.deadline)
@@ -162,6 +161,17 @@ class History:
             for key, known in there.items():
                 if known.deadline is not None:
                     there[key] = dataclasses.replace(known, deadline=known.deadline + step)
+
+
+def _fits(known: Known, item: PathMtu) -> bool:
+    """Say if the kernel's word may be about an exception: it names the gateway of the route."""
+    length = 4 if known.redirected else 5
+    return known.item.key[:length] == item.key[:length]
+
+
+def _by(item: PathMtu, old: PathMtu) -> PathMtu:
+    """Return what the kernel told of by the gateway and in the table that are known to be right."""
+    return dataclasses.replace(item, gateway=old.gateway, table=old.table)
 
 
 def _known(dump: Dump) -> dict[Key, Known]:

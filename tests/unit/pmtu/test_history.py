@@ -143,6 +143,12 @@ class TestDumps:
             ("created", 1, 600.2, None, 1300),
         ]
 
+    def test_a_shorter_life_is_another(self, history):
+        """Somebody has made mtu_expires less, and it was set again."""
+        (change,) = history.take(dump(1, item(expires=2), lifetimes={4: 1.5}))
+        assert told([change]) == [("refreshed", 1, 0.5, 1400, 1400)]
+        assert told(history.take(dump(3))) == [("expired", 1, 2.0, 1400, None)]
+
     def test_one_that_never_expires(self, history):
         history.take(dump(1, item(expires=None)))
         assert history.take(dump(599, item(expires=None))) == []
@@ -367,6 +373,15 @@ class TestRedirects:
         assert history.take(dump(1, item(gateway=self.GATE, expires=300.5))) == []
         (change,) = self.hear(history, 2)
         assert (change.change, change.via, change.expires) == ("refreshed", "redirect", 300)
+
+    def test_what_is_learned_then_is_of_that_gateway(self, history):
+        """Though what sets it names the gateway of the route."""
+        self.hear(history, 0.5)
+        assert history.take(dump(1, item(gateway=self.GATE, expires=300.5))) == []
+        lower = item(mtu=1300, table=0)
+        (change,) = history.told(SPACE, START + 2 * NSEC, lower, dev="eth0", via="icmp")
+        assert (change.change, change.gateway, change.table) == ("lowered", self.GATE, 254)
+        assert history.take(dump(3, item(mtu=1300, gateway=self.GATE, expires=602))) == []
 
     def test_by_itself_it_is_no_path_mtu(self, history):
         assert self.hear(history, 0.5, last=2) == []
