@@ -93,5 +93,5 @@ def test_a_drop_has_what_is_documented():
     path = next(line for line in lines if line["type"] == "pmtu")
     assert set(path) == {
         *("type", "ts", "schema", "netns", "change", "family", "daddr", "saddr", "dev", "gateway"),
-        *("table", "old", "new", "locked", "expires", "via", "tunnels"),
+        *("table", "old", "new", "locked", "expires", "via", "from", "quoted", "tunnels"),
     }

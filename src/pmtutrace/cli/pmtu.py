@@ -176,7 +176,8 @@ def _rows(watch: Watch, inventory: Inventory) -> list[Row]:
     for dump, known in watch.now():
         item = known.item
         left = None if known.deadline is None else max(0, known.deadline - dump.done) / NSEC
-        lifetime = dump.lifetimes.get(item.family)
+        # A redirect gives another life.
+        lifetime = None if item.redirected else dump.lifetimes.get(item.family)
         age = None if left is None or lifetime is None else lifetime - left
         rows.append(
             Row(

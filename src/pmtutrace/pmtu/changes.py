@@ -58,15 +58,13 @@ class Known:
     """An exception as last heard of. ``deadline`` is when it expires; None for never.
 
     ``shown`` says that a dump must have it while it is there; IPv4 leaves one out of which only the
-    kernel's news told, until somebody asks for its route. ``redirected`` says that a redirect leads
-    to its gateway, and not the route.
+    kernel's news told, until somebody asks for its route.
     """
 
     item: PathMtu
     deadline: int | None
     dev: str
     shown: bool = True
-    redirected: bool = False
 
     @property
     def leg(self) -> tuple[int, int, str | None]:
@@ -86,6 +84,7 @@ class Changes:
         self._since = since
         self._via = via
         self._found: list[PathMtuChange] = []
+        self._redirected: set[Key] = set()
 
     @classmethod
     def at(cls, netns: int, ts: int, via: str = "unknown") -> Changes:
@@ -98,7 +97,10 @@ class Changes:
 
     def created(self, known: Known) -> None:
         """Note an exception that was not there."""
-        self._add("created", known, self._set(known), old=None)
+        if known.item.key in self._redirected:  # which gives a life of its own
+            self._add("created", known, self._dump.ts, old=None, via="redirect")
+        else:
+            self._add("created", known, self._set(known), old=None)
 
     def met(self, old: Known, new: Known) -> Known:
         """Note what became of an exception that was there; return it as it is known now."""
@@ -119,8 +121,7 @@ class Changes:
         elif anew:
             self._add("refreshed", new, ts, old=old.item.mtu)
         # The first reading of a deadline is as good as any; none may creep away from it.
-        until = new.deadline if anew else old.deadline or new.deadline
-        return dataclasses.replace(new, deadline=until, redirected=old.redirected)
+        return new if anew else dataclasses.replace(new, deadline=old.deadline or new.deadline)
 
     def vanished(self, gone: list[Known], stayed: list[Known], anew: list[Known]) -> set[Key]:
         """Note why exceptions of one family are no more; return the keys of those.
@@ -134,9 +135,7 @@ class Changes:
             anew: those that are there and were set since the dump before.
         """
         due = [known for known in gone if known.over(self._dump.done + TOLERANCE)]
-        moved = [known for known in gone if any(_same_but_moved(known, new) for new in anew)]
-        for known in moved:
-            self.ended("gone", known, self._dump.ts)
+        moved = [known for known in gone if known not in due and self._moved(known, anew)]
         rest = [known for known in gone if known not in due and known not in moved]
         flush = not stayed and any(self._missed(known) for known in rest)
         rest = [known for known in rest if flush or self._missed(known)]
@@ -144,11 +143,30 @@ class Changes:
         # After a flush, all that is there is younger than that.
         ts = min([self._dump.ts, *(self._set(known) for known in anew if flush)])
         for known in due:
-            if known not in moved:
-                self.ended("expired", known, known.deadline)
+            self.ended("expired", known, known.deadline)
+        for known in moved:
+            self.ended("gone", known, self._dump.ts)
         for known in rest:
             self.ended(self._why(known, legs, flush=flush), known, ts)
         return {known.item.key for known in (*due, *rest, *moved)}
+
+    def _moved(self, known: Known, anew: list[Known]) -> bool:
+        """Say if a redirect leads elsewhere now, and note whereto.
+
+        What sets an IPv4 one knows the gateway of the route, so one that was told of and no dump
+        has shown yet may have moved before.
+        """
+        old = known.item
+        to = [
+            new.item.key
+            for new in anew
+            if new.item.redirected
+            and new.item.gateway != old.gateway
+            and new.item.key[:4] == old.key[:4]
+            and old.table in (0, new.item.table)
+        ]
+        self._redirected.update(to)
+        return bool(to)
 
     def _missed(self, known: Known) -> bool:
         """Say if an exception would be in the dump if it were there."""
@@ -236,15 +254,3 @@ def untouched(old: Known, new: Known) -> bool:
     if old.deadline is None or new.deadline is None:
         return True
     return old.deadline - LATE_AT_MOST <= new.deadline <= old.deadline + TOLERANCE
-
-
-def _same_but_moved(told: Known, new: Known) -> bool:
-    """Say if an exception that was told of is one that a dump shows by another gateway.
-
-    What sets an IPv4 one knows the gateway of the route, and not where a redirect has led since.
-    """
-    if told.shown or told.deadline is None or new.deadline is None:
-        return False
-    same = dataclasses.replace(new.item, gateway=told.item.gateway, expires=told.item.expires)
-    near = abs(told.deadline - new.deadline) <= TOLERANCE
-    return near and dataclasses.replace(same, table=told.item.table) == told.item

@@ -18,6 +18,7 @@ from pmtutrace.kernel import netlink
 
 RTM_NEWROUTE, RTM_GETROUTE = 24, 26
 RTM_F_CLONED = 0x200
+RTCF_REDIRECTED = 0x40000  # linux/in_route.h
 FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 # linux/rtnetlink.h: struct rtmsg is family, lengths of destination and source, TOS, table,
 # protocol, scope, type, flags; struct rta_cacheinfo begins with references, last use, expiry.
@@ -40,6 +41,7 @@ class PathMtu:
     is None on the link itself. ``table`` is the number of the routing table, 0 where it is not
     known. ``mtu`` is in octets; of a ``locked`` one the kernel takes no news until it expires, and
     tunnels stop setting DF. ``expires`` is in seconds from the reading on; None for never.
+    ``redirected`` says of IPv4 that a redirect leads to its gateway, and not the route.
     """
 
     family: int
@@ -51,6 +53,7 @@ class PathMtu:
     mtu: int
     locked: bool
     expires: float | None
+    redirected: bool = False
 
     @property
     def key(self) -> Key:
@@ -137,6 +140,7 @@ def _exception(payload: bytes) -> PathMtu | None:
         mtu=number(metrics[MTU]),
         locked=bool(number(metrics.get(LOCK)) & 1 << MTU),
         expires=expires,
+        redirected=version == 4 and bool(flags & RTCF_REDIRECTED),
     )
 
 

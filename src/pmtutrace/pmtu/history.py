@@ -127,8 +127,10 @@ class History:
         if len(fitting) != 1 or fitting[0].over(ts):
             return []  # the next dump says which one it was
         (old,) = fitting
-        moved = dataclasses.replace(old.item, gateway=item.gateway, expires=item.expires)
-        known = Known(moved, deadline(moved, ts), dev, shown=False, redirected=True)
+        moved = dataclasses.replace(
+            old.item, gateway=item.gateway, expires=item.expires, redirected=True
+        )
+        known = Known(moved, deadline(moved, ts), dev, shown=False)
         after = Changes.at(netns, ts, "redirect")
         del there[old.item.key]
         if moved.key == old.item.key:
@@ -165,13 +167,15 @@ class History:
 
 def _fits(known: Known, item: PathMtu) -> bool:
     """Say if the kernel's word may be about an exception: it names the gateway of the route."""
-    length = 4 if known.redirected else 5
+    length = 4 if known.item.redirected else 5
     return known.item.key[:length] == item.key[:length]
 
 
 def _by(item: PathMtu, old: PathMtu) -> PathMtu:
     """Return what the kernel told of by the gateway and in the table that are known to be right."""
-    return dataclasses.replace(item, gateway=old.gateway, table=old.table)
+    return dataclasses.replace(
+        item, gateway=old.gateway, table=old.table, redirected=old.redirected
+    )
 
 
 def _known(dump: Dump) -> dict[Key, Known]:

@@ -127,18 +127,18 @@ class Reader:
     def _met(self, item: PathMtu) -> Way | None:
         """Have the kernel look for the route of an exception; return which one it found, if any."""
         try:
-            return exceptions.way(self._route(item.daddr, item.ifindex))
+            flags = ways.RTM_F_LOOKUP_TABLE  # IPv6 knows no such flag here
+            return exceptions.way(self._route(item.daddr, item.ifindex, flags))
         except OSError:
             return None
 
-    def _route(self, daddr: str, oif: int | None = None) -> bytes:
+    def _route(self, daddr: str, oif: int | None = None, flags: int = 0) -> bytes:
         """Return the route that packets to an address take now.
 
         Raises:
             OSError: there is none.
         """
         self._sequence += 1
-        flags = ways.RTM_F_LOOKUP_TABLE
         self._asked.send(ways.request(daddr, oif=oif, flags=flags, sequence=self._sequence))
         answers = [p for kind, _, p, _ in self._answer() if kind == exceptions.RTM_NEWROUTE]
         if not answers:

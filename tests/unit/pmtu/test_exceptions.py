@@ -120,6 +120,11 @@ def test_routes_and_redirects_are_no_path_mtu():
     assert exceptions.exception(b"\7" + LOCKED[1:]) is None  # AF_BRIDGE, say
 
 
+def test_a_redirect_that_took_a_path_mtu_along():
+    found = exceptions.exception(message(FOUR, flags=0x200 | exceptions.RTCF_REDIRECTED))
+    assert found == dataclasses.replace(FOUR, redirected=True)
+
+
 def test_a_lock_of_another_metric_is_none():
     item = exceptions.exception(message(FOUR, lock=1 << 3))
     assert item == dataclasses.replace(FOUR, locked=False)

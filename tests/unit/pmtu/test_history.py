@@ -338,7 +338,7 @@ class TestNews:
     def test_a_gateway_that_only_a_dump_knows(self, history):
         """After a redirect, what sets an exception still names the gateway of the route."""
         self.hear(history, 0.5, item(2))
-        moved = item(2, gateway="10.0.1.253", expires=600.5)
+        moved = item(2, gateway="10.0.1.253", expires=600.5, redirected=True)
         changes = history.take(dump(1, item(), moved))
         assert sorted((c.change, c.gateway) for c in changes) == [
             ("created", "10.0.1.253"),
@@ -370,18 +370,29 @@ class TestRedirects:
             ("created", self.GATE, None, 1400, "redirect"),
         ]
         assert changes[1].expires == 300
-        assert history.take(dump(1, item(gateway=self.GATE, expires=300.5))) == []
+        there = item(gateway=self.GATE, expires=300.5, redirected=True)
+        assert history.take(dump(1, there)) == []
         (change,) = self.hear(history, 2)
         assert (change.change, change.via, change.expires) == ("refreshed", "redirect", 300)
 
     def test_what_is_learned_then_is_of_that_gateway(self, history):
         """Though what sets it names the gateway of the route."""
         self.hear(history, 0.5)
-        assert history.take(dump(1, item(gateway=self.GATE, expires=300.5))) == []
+        there = item(gateway=self.GATE, expires=300.5, redirected=True)
+        assert history.take(dump(1, there)) == []
         lower = item(mtu=1300, table=0)
         (change,) = history.told(SPACE, START + 2 * NSEC, lower, dev="eth0", via="icmp")
         assert (change.change, change.gateway, change.table) == ("lowered", self.GATE, 254)
-        assert history.take(dump(3, item(mtu=1300, gateway=self.GATE, expires=602))) == []
+        there = dataclasses.replace(there, mtu=1300, expires=602)
+        assert history.take(dump(3, there)) == []
+
+    def test_a_dump_shows_one_too(self, history):
+        there = item(gateway=self.GATE, expires=300.5, redirected=True)
+        changes = history.take(dump(1, there))
+        assert sorted((c.change, c.gateway, c.via) for c in changes) == [
+            ("created", self.GATE, "redirect"),
+            ("gone", "10.0.1.254", "unknown"),
+        ]
 
     def test_by_itself_it_is_no_path_mtu(self, history):
         assert self.hear(history, 0.5, last=2) == []
