@@ -1,6 +1,7 @@
 """Path MTU exceptions three ways: as iproute2 shows them, as they are held, as changes add up."""
 
 import re
+import subprocess
 
 from pmtutrace.events import ENDS
 from routers import GATES, LENGTH, PREFIX, TARGETS, awaited, ip, lifetime, provoke
@@ -27,6 +28,30 @@ def shown(node):
             rows.add((family, *what, int(row["mtu"]), bool(row["lock"])))
             least = min(least, int(row["expires"] or 0))  # nothing in its last instant
     return rows, least
+
+
+def asked(node):
+    """Return what iproute2 says of exceptions when asked for each IPv6 way.
+
+    Of a route with several nexthops, a dump has only what was learned of the first. Comes with the
+    seconds to the first end, and the destinations and devices to which no way of "main" leads.
+    """
+    questions = [(target, dev) for target in TARGETS[6] for dev in ("a0", "a1")]
+    batch = "".join(f"route get {target} oif {dev}\n" for target, dev in questions)
+    command = ("ip", "-6", "-o", "-force", "-batch", "-")
+    done = node.run(
+        lambda: subprocess.run(command, input=batch, capture_output=True, text=True, check=False)
+    )
+    rows, least, elsewhere = set(), 1e9, set(questions)
+    for line in done.stdout.splitlines():
+        row = ROW.match(line)
+        assert row, line
+        if row["mtu"] and row["expires"]:
+            rows.add((6, row["daddr"], None, row["gateway"], row["dev"], int(row["mtu"]), False))
+            least = min(least, int(row["expires"]))
+        if " table " not in line:
+            elsewhere.discard((row["daddr"], row["dev"]))
+    return rows, least, elsewhere
 
 
 class Stream:
@@ -65,6 +90,10 @@ class Stream:
 
 
 def held(watch):
+    return rows_of(known for _, known in watch.now())
+
+
+def rows_of(there):
     return {
         (
             k.item.family,
@@ -75,7 +104,7 @@ def held(watch):
             k.item.mtu,
             k.item.locked,
         )
-        for _, k in watch.now()
+        for k in there
     }
 
 
@@ -134,7 +163,7 @@ class Actions:
         try:
             provoke(self.net, family, target, self.dice.randint(1280, LENGTH - 1))
             self.look()
-            awaited(lambda: shown(self.node)[1] > 2)
+            awaited(lambda: min(shown(self.node)[1], asked(self.node)[1]) > 2)
         finally:
             lifetime(self.node, family, 600)
         return "expiry", family, target

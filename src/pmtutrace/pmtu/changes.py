@@ -34,9 +34,9 @@ class Dump:
     ``lifetimes`` are the seconds that the kernel gives a new exception, by family, where known.
     ``devices`` are names by index. ``rerouted`` are the families whose routes, nexthops, addresses
     or links may have changed since the dump before. ``met`` are the ways that somebody asked for
-    just before: an exception there that this does not show is none. ``unsure`` are destinations, by
-    family and address, for which something was set while this was read. ``mtus`` are the devices'
-    own.
+    just before: an exception there that this does not show is none. ``answers`` are exceptions that
+    were found so, and that the dump itself may leave out. ``unsure`` are destinations, by family
+    and address, for which something was set while this was read. ``mtus`` are the devices' own.
     """
 
     netns: int
@@ -49,6 +49,7 @@ class Dump:
     devices: Mapping[int, str] = field(default_factory=dict)
     rerouted: frozenset[int] = frozenset()
     met: frozenset[Way] = frozenset()
+    answers: tuple[PathMtu, ...] = ()
     unsure: frozenset[tuple[int, str]] = frozenset()
     mtus: Mapping[int, int] = field(default_factory=dict)
 
@@ -57,8 +58,8 @@ class Dump:
 class Known:
     """An exception as last heard of. ``deadline`` is when it expires; None for never.
 
-    ``shown`` says that a dump must have it while it is there; IPv4 leaves one out of which only the
-    kernel's news told, until somebody asks for its route.
+    ``shown`` says that a dump must have it while it is there. It may leave out one of which only
+    the kernel's news told: IPv4 until somebody asks for its route, IPv6 for good.
     """
 
     item: PathMtu

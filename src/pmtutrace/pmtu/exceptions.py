@@ -3,7 +3,8 @@
 A dump of routes (RTM_GETROUTE) that asks for RTM_F_CLONED, under strict checking, is answered with
 exceptions and nothing else, from 5.3 on. An IPv4 one that no packet has met yet has no route
 attached, and the kernel leaves it out (net/ipv4/route.c: fnhe_dump_bucket()); that somebody asks
-for the route is enough to attach one. IPv6 leaves none out.
+for the route is enough to attach one. Of an IPv6 route with several nexthops it leaves out what was
+learned of any but the first (net/ipv6/ip6_fib.c: fib6_dump_node()), but says so when asked for it.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ def in_force(payload: bytes) -> tuple[int, int, bool]:
 
 
 def way(payload: bytes) -> Way:
-    """Read where the route that the kernel chose for one IPv4 address leads.
+    """Read where the route that the kernel chose for one address leads.
 
     Raises:
         OSError: EBADMSG, it ends too early or its parts do not fit together.

@@ -100,7 +100,7 @@ class History:
         if len(fitting) > 1:
             return after.in_order()
         # It may be another one than before, made when the route was: none that a packet has met.
-        known = Known(item, deadline(item, ts), dev, shown=item.family == 6)
+        known = Known(item, deadline(item, ts), dev, shown=False)
         if fitting:
             (old,) = fitting
             del there[old.item.key]
@@ -179,9 +179,10 @@ def _by(item: PathMtu, old: PathMtu) -> PathMtu:
 
 
 def _known(dump: Dump) -> dict[Key, Known]:
+    found = [(item, False) for item in dump.answers] + [(item, True) for item in dump.exceptions]
     return {
-        item.key: Known(item, deadline(item, dump.ts), dump.devices.get(item.ifindex, ""))
-        for item in dump.exceptions
+        item.key: Known(item, deadline(item, dump.ts), dump.devices.get(item.ifindex, ""), shown)
+        for item, shown in found
         if item.family in dump.families
     }
 

@@ -6,6 +6,7 @@ its own would cost more time than the kernel's whole answer.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import time
@@ -81,12 +82,12 @@ class Reader:
         """Read all exceptions.
 
         Args:
-            unmet: exceptions whose routes to ask for first, so that IPv4 shows them.
+            unmet: exceptions whose routes to ask for first: a dump may leave them out.
 
         Raises:
             OSError: the kernel refuses, or what it says cannot be understood.
         """
-        met = frozenset(way for item in unmet if (way := self._met(item)) is not None)
+        met, answers = self._ask(unmet)
         ts, monotonic = time.time_ns(), time.monotonic_ns()
         found = []
         for family in sorted(self._families):
@@ -97,7 +98,7 @@ class Reader:
                 for item, at in self._dump(family)
             ]
         done = ts + time.monotonic_ns() - monotonic
-        devices = {item.ifindex for item in found}
+        devices = {item.ifindex for item in (*found, *answers)}
         return Dump(
             self._inum,
             ts,
@@ -109,6 +110,7 @@ class Reader:
             {index: links.name(self._asked, index) for index in devices},
             self._rerouted(),
             met,
+            answers,
             mtus={index: links.mtu(self._asked, index) for index in devices},
         )
 
@@ -124,13 +126,25 @@ class Reader:
         """Return ``net.ipv4.ip_no_pmtu_disc``; 0, the default, where it cannot be read."""
         return int(self._number(SWITCH) or 0)
 
-    def _met(self, item: PathMtu) -> Way | None:
-        """Have the kernel look for the route of an exception; return which one it found, if any."""
-        try:
-            flags = ways.RTM_F_LOOKUP_TABLE  # IPv6 knows no such flag here
-            return exceptions.way(self._route(item.daddr, item.ifindex, flags))
-        except OSError:
-            return None
+    def _ask(self, unmet: Iterable[PathMtu]) -> tuple[frozenset[Way], tuple[PathMtu, ...]]:
+        """Ask for the routes of exceptions; return which ways they are, and what IPv6 found there.
+
+        IPv4 shows in the next dump what it found.
+        """
+        met, answers = set(), []
+        for item in unmet:
+            if item.saddr is not None:
+                continue  # nobody can say which other route that would lead to
+            # IPv6 knows no such flag, and tells the table in any case.
+            flags = ways.RTM_F_LOOKUP_TABLE if item.family == 4 else 0
+            with contextlib.suppress(OSError):
+                route = self._route(item.daddr, item.ifindex, flags)
+                answer = exceptions.exception(route) if item.family == 6 else None
+                if answer is None or answer.expires is None:
+                    met.add(exceptions.way(route))
+                else:
+                    answers.append(answer)
+        return frozenset(met), tuple(answers)
 
     def _route(self, daddr: str, oif: int | None = None, flags: int = 0) -> bytes:
         """Return the route that packets to an address take now.

@@ -300,7 +300,7 @@ class TestNews:
         ]
 
     def test_what_was_asked_for_in_vain_is_gone(self, history):
-        """IPv4 shows what somebody has asked for; of other ways, nothing can be known."""
+        """What was found would be shown; of other ways, nothing can be known."""
         self.hear(history, 0.5, item(2))
         assert history.unmet(SPACE) == [item(2, table=0)]
         other = ("10.0.2.2", 3, "10.0.4.254", 254)
@@ -317,11 +317,23 @@ class TestNews:
         assert history.take(dump(2, item(mtu=1300, expires=600.5))) == []
         assert history.unmet(SPACE) == []
 
-    def test_ipv6_shows_all(self, history):
-        six = item(family=6, daddr="fd77:2::2")
-        self.hear(history, 0.5, six)
+    def test_what_only_an_answer_shows(self, history):
+        """IPv6 leaves out of a dump what is by another nexthop than the first, for good."""
+        six = item(family=6, daddr="fd77:2::2", expires=600.5)
+        self.hear(history, 0.5, dataclasses.replace(six, expires=600.0))
+
+        def asked(at, answer):
+            left = dataclasses.replace(answer, expires=answer.expires - at)
+            return history.take(dump(at, item(), answers=(left,)))
+
+        for at in (1, 2):
+            assert asked(at, six) == []
+            assert [one.key for one in history.unmet(SPACE)] == [six.key]
+        (change,) = asked(3, dataclasses.replace(six, mtu=1300))
+        assert (change.change, change.old, change.new) == ("lowered", 1400, 1300)
+        changes = history.take(dump(4, item(), met=frozenset([six.way])))
+        assert [(c.change, c.family) for c in changes] == [("flushed", 6)]
         assert history.unmet(SPACE) == []
-        assert [c.change for c in history.take(dump(1, item()))] == ["flushed"]
 
     def test_a_flush_of_what_was_asked_for(self, history):
         self.hear(history, 0.5, item(mtu=1300))
