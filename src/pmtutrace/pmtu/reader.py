@@ -143,7 +143,7 @@ class Reader:
                 if answer is None or answer.expires is None:
                     met.add(exceptions.way(route))
                 else:
-                    answers.append(answer)
+                    answers.append(replace(answer, saddr=None))  # the source "::" of the question
         return frozenset(met), tuple(answers)
 
     def _route(self, daddr: str, oif: int | None = None, flags: int = 0) -> bytes:
