@@ -19,22 +19,82 @@ static __always_inline void lose(int kind)
 		__sync_fetch_and_add(lost, 1);
 }
 
+/* What the compiler may not read together with what is beside it. */
+static __always_inline __u32 alone(__u32 value)
+{
+	asm volatile("" : "+r"(value));
+	return value;
+}
+
+/*
+ * A word of a key, read in the pieces in which it was written a moment ago: a
+ * CPU that finds a word in several pieces in its store buffer waits until all
+ * of them have gone to the cache.
+ */
+static __always_inline __u32 word_of(const struct flow_key *key, int at)
+{
+	switch (at * 4) {
+	case __builtin_offsetof(struct flow_key, site):
+		return alone(key->site) | alone(key->verdict) << 16 |
+		       alone(key->cause) << 24;
+	case __builtin_offsetof(struct flow_key, family):
+		return alone(key->family) | alone(key->proto) << 8 |
+		       alone(key->outer_family) << 16 |
+		       alone(key->outer_proto) << 24;
+	case __builtin_offsetof(struct flow_key, be_sport):
+		return alone(key->be_sport) | alone(key->be_dport) << 16;
+	case __builtin_offsetof(struct flow_key, be_outer_dport):
+		return alone(key->be_outer_dport) | alone(key->has_ports) << 16;
+	}
+	return ((const __u32 *)key)[at];
+}
+
+/*
+ * Multilinear hashing: whatever two keys may be, by chance of the factors they
+ * have the same digest once in 2^64 (Carter and Wegman 1979, Lemire and Kaser
+ * 2014: the upper half of each sum takes every value with the same chance).
+ */
+static __always_inline struct digest digest_of(const struct flow_key *key,
+					       const struct factors *by)
+{
+	__u64 first = 0, second = 0;
+	int i;
+
+#pragma unroll
+	for (i = 0; i < sizeof(*key) / 4; i++) {
+		__u64 word = word_of(key, i);
+
+		first += by->first[i] * word;
+		second += by->second[i] * word;
+		/* One word after the other, or registers will not do. */
+		asm volatile("" : "+r"(first), "+r"(second));
+	}
+	return (struct digest){ first, second };
+}
+
 /* The counter of this key on this CPU. If the table is full, the one that
  * takes in all the rest with the same verdict and cause. *first says that
  * nobody has counted this key before. */
 static __always_inline struct flow_count *counter_of(struct flow_key *key,
 						     bool *first)
 {
-	struct flow_count *count = counts.lookup(key), *zero;
+	struct flow_count *count, *zero;
+	struct digest digest;
+	struct factors *by;
 	int rest = 0;
 
 	*first = false;
+	by = factors.lookup(&rest);
+	if (!by)
+		return 0;
+	digest = digest_of(key, by);
+	count = counts.lookup(&digest);
 	if (count)
 		return count;
 	zero = zeros.lookup(&rest);
-	if (zero)
-		*first = !counts.insert(key, zero);
-	count = counts.lookup(key);
+	if (zero && !keys.update(&digest, key))
+		*first = !counts.insert(&digest, zero);
+	count = counts.lookup(&digest);
 	if (count)
 		return count;
 	lose(LOSS_COUNTERS_FULL);
@@ -112,13 +172,12 @@ count_packet(struct config *cfg, struct flow_key *key, __u32 length, __u32 mtu)
 	return due ? count : 0;
 }
 
-/* What follows the end of a name is left for the reader to cut off. */
+/* Into an event that is zero. What follows the end of a name is left for the
+ * reader to cut off. */
 static __always_inline void copy_name(__u8 *to, struct net_device *dev)
 {
 	if (dev)
-		load_kernel(to, 16, &dev->name);
-	else
-		__builtin_memset(to, 0, 16);
+		copy_words(to, 2, &dev->name);
 }
 
 static __always_inline void copy_kind(__u8 *to, struct net_device *dev)
@@ -126,9 +185,20 @@ static __always_inline void copy_kind(__u8 *to, struct net_device *dev)
 	struct rtnl_link_ops *ops = dev ? READ(dev, rtnl_link_ops) : 0;
 
 	if (ops)
-		load_kernel(to, 16, READ(ops, kind));
-	else
-		__builtin_memset(to, 0, 16);
+		copy_words(to, 2, READ(ops, kind));
+}
+
+static __always_inline void copy_key(struct event *event,
+				     const struct flow_key *key)
+{
+	__u64 *to = (__u64 *)&event->key;
+	int at;
+
+#pragma unroll
+	for (at = 0; at < sizeof(*key) / 8; at++)
+		to[at] = ((const __u64 *)key)[at];
+	_Static_assert(sizeof(*key) % 8 == 4, "one word is left");
+	((__u32 *)to)[2 * at] = ((const __u32 *)key)[2 * at];
 }
 
 /* An event whose fixed part is zero, or 0 if the ring is full, which is then
@@ -156,7 +226,8 @@ static __always_inline void copy_packet(struct event *event,
 	if (size > limit)
 		size = limit;
 	if (size >= sizeof(event->packet)) {
-		load_kernel(event->packet, sizeof(event->packet), p->head + p->at);
+		copy_words(event->packet, sizeof(event->packet) / 8,
+			   p->head + p->at);
 		event->caplen = sizeof(event->packet);
 		return;
 	}

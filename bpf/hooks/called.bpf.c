@@ -46,7 +46,7 @@ static __always_inline void fill_drop(struct event *event, struct refusal *r)
 		event->news_reason = r->news_reason;
 		event->news_hook = r->news_hook;
 	}
-	event->key = r->key;
+	copy_key(event, &r->key);
 	copy_name(event->dev, r->out);
 	copy_kind(event->kind, r->out);
 	copy_name(event->maker, r->maker);

@@ -19,7 +19,7 @@ static __always_inline void stream_fragmented(struct config *cfg,
 	event->jiffies = bpf_jiffies64();
 	event->length = r->length;
 	event->mtu = r->mtu;
-	event->key = r->key;
+	copy_key(event, &r->key);
 	copy_name(event->dev, r->out);
 	copy_kind(event->kind, r->out);
 	copy_packet(event, &r->packet, cfg->caplen);

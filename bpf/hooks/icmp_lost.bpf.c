@@ -28,6 +28,7 @@ static __always_inline bool is_own_message(const struct packet *p, __u32 iif,
 
 	if (iif || peek(p, p->at, &version, 1))
 		return false;
+	__builtin_memset(quote, 0, sizeof(*quote));
 	*ipv6 = version >> 4 == 6;
 	if (*ipv6)
 		return quotes(p, quote);
@@ -107,7 +108,7 @@ static __always_inline void stream_lost(struct config *cfg, struct sk_buff *skb,
 	event->reason = r->reason;
 	event->news_hook = hook_of(skb);
 	event->length = network_length(skb, &r->packet);
-	event->key = r->key;
+	copy_key(event, &r->key);
 	copy_packet(event, &r->packet, cfg->caplen);
 	stream(event);
 }
@@ -212,7 +213,6 @@ message_lost(struct config *cfg, struct sk_buff *skb, struct refusal *r,
 	__u64 about;
 	bool ipv6;
 
-	__builtin_memset(quote, 0, sizeof(*quote));
 	if (!is_own_message(&r->cursor, LOAD(skb, skb_iif), quote, &ipv6))
 		return BEARS_NOTHING;
 	if (lost_waiting(cfg, skb, r, quote, ipv6))

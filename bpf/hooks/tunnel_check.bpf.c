@@ -67,7 +67,7 @@ static __always_inline bool built_in_place6(struct refusal *r)
 
 static __always_inline bool on_tunnel(struct net_device *dev)
 {
-	__u8 kind[16] = {};
+	__u8 kind[16] __attribute__((aligned(8))) = {}; /* see copy_words() */
 
 	copy_kind(kind, dev);
 	return kind[0] == 'v' && kind[1] == 'x' && kind[2] == 'l' ||

@@ -9,7 +9,7 @@ static __always_inline void waits(struct config *cfg, struct sk_buff *skb)
 	struct waiting w = {};
 	struct packet p = packet_of(skb);
 	__u64 address = (__u64)skb;
-	struct quote quote = {};
+	struct quote quote;
 	struct news *news;
 	bool ipv6;
 

@@ -110,6 +110,20 @@ static __always_inline int load_kernel(void *to, __u32 size, const void *from)
 	return 0;
 }
 
+/*
+ * The same by whole words, to a map or to the ring: there the verifier lets
+ * words begin anywhere. On the stack they must be aligned, and the compiler,
+ * which knows nothing of where a word goes, writes octet by octet.
+ */
+static __always_inline void copy_words(void *to, int words, const void *from)
+{
+	int at;
+
+#pragma unroll
+	for (at = 0; at < words; at++)
+		((__u64 *)to)[at] = load_8(from + 8 * at);
+}
+
 /* Read through a pointer that the verifier knows nothing of. */
 #define READ(pointer, field)                                                  \
 	((typeof((pointer)->field))(                                          \
@@ -121,6 +135,11 @@ static __always_inline int load_kernel(void *to, __u32 size, const void *from)
 static __always_inline int load_kernel(void *to, __u32 size, const void *from)
 {
 	return bpf_probe_read_kernel(to, size, from);
+}
+
+static __always_inline void copy_words(void *to, int words, const void *from)
+{
+	bpf_probe_read_kernel(to, 8 * words, from);
 }
 
 #define READ(pointer, field)                                                  \

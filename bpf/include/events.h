@@ -132,6 +132,13 @@ struct flow_count {
 };
 _Static_assert(sizeof(struct flow_count) == 64, "flow_count");
 
+/* What stands for a flow_key in the table of counters. */
+struct digest {
+	__u64 first;
+	__u64 second;
+};
+_Static_assert(sizeof(struct digest) == 16, "digest");
+
 /* ts_ns is CLOCK_BOOTTIME; with jiffies it tells when counters were touched. */
 struct event {
 	__u64 ts_ns;

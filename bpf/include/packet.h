@@ -56,10 +56,12 @@ static __always_inline int peek(const struct packet *p, __u32 at, void *to,
 
 static __always_inline void map_ipv4(__u8 *to, __u32 be_address)
 {
-	__builtin_memset(to, 0, 10);
-	to[10] = 0xff;
-	to[11] = 0xff;
-	__builtin_memcpy(to + 12, &be_address, 4);
+	__u32 *words = (__u32 *)to; /* as they are read: see word_of() */
+
+	words[0] = 0;
+	words[1] = 0;
+	words[2] = be32(0x0000ffff);
+	words[3] = be_address;
 }
 
 /* What follows an IP header: where it starts, its protocol, and whether this

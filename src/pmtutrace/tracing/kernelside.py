@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -150,6 +151,8 @@ class KernelSide:
         }
         for inum in self.settings.netns or ():
             self.watch(inum)
+        size = next(entry.leaf_size for entry in self.image.maps if entry.name == "factors")
+        libbpf.map_update(self.loader.maps["factors"], bytes(4), os.urandom(size))
         self._configure()
         self.attached = tuple(self._attached(hooks.HOOKS))
         # What is said of a packet from now on will be claimed by its drop. Drops of packets that

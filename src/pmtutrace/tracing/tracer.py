@@ -59,6 +59,7 @@ class Tracer:
         # A queue and not an Event: a signal handler that sets an Event may wait for itself.
         self._stops: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._paths: paths.Paths | None = None
+        self._keys: dict[bytes, bytes] = {}  # of counters, by digest
 
     def __enter__(self) -> Self:
         self.start()
@@ -252,9 +253,14 @@ class Tracer:
     def _items(self) -> list[tuple[bytes, bytes]]:
         """Return key and per-CPU value of each counter."""
         kernel = self._running()
-        layout, counts = kernel.image.layout, kernel.loader.maps["counts"]
-        size = layout.structs["flow_count"].size * possible_cpus()
-        return libbpf.map_items(counts, layout.structs["flow_key"].size, size)
+        structs, maps = kernel.image.layout.structs, kernel.loader.maps
+        digest = structs["digest"].size
+        size = structs["flow_count"].size * possible_cpus()
+        items = libbpf.map_items(maps["counts"], digest, size)
+        if any(name not in self._keys for name, _ in items):
+            # Read after the counters: a key is there before its counter is.
+            self._keys = dict(libbpf.map_items(maps["keys"], digest, structs["flow_key"].size))
+        return [(self._keys[name], value) for name, value in items]
 
     def _overflow(self) -> list[bytes]:
         """Return the per-CPU values of the overflow entries; none while all found room."""

@@ -135,7 +135,8 @@ def test_what_comes_out(header):
         compiled = bcc.compile(header, {"MAX_FLOWS": 1024, "RING_PAGES": 8})
     maps = {entry["name"]: entry for entry in compiled["maps"]}
     assert maps["counts"]["max_entries"] == 1024
-    assert maps["counts"]["key_size"] == 100
+    assert maps["counts"]["key_size"] == 16
+    assert maps["keys"]["leaf_size"] == 100
     assert maps["ring"]["max_entries"] == 8 * 4096
     assert {"kfree_skb", "icmp_send"} <= {program["name"] for program in compiled["programs"]}
     for program in compiled["programs"]:
