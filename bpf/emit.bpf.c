@@ -201,9 +201,10 @@ static __always_inline void copy_key(struct event *event,
 	((__u32 *)to)[2 * at] = ((const __u32 *)key)[2 * at];
 }
 
-/* An event whose fixed part is zero, or 0 if the ring is full, which is then
- * counted. */
-static __always_inline struct event *reserve_event(__u32 type)
+/* An event about a flow whose fixed part is zero but for that, or 0 if the ring
+ * is full, which is then counted. */
+static __always_inline struct event *reserve_event(__u32 type,
+						   const struct flow_key *key)
 {
 	struct event *event = ring.ringbuf_reserve(sizeof(struct event));
 
@@ -211,7 +212,11 @@ static __always_inline struct event *reserve_event(__u32 type)
 		lose(LOSS_RING_FULL);
 		return 0;
 	}
-	__builtin_memset(event, 0, __builtin_offsetof(struct event, packet));
+	__builtin_memset(event, 0, __builtin_offsetof(struct event, key));
+	copy_key(event, key);
+	__builtin_memset(event->dev, 0,
+			 __builtin_offsetof(struct event, packet) -
+				 __builtin_offsetof(struct event, dev));
 	event->ts_ns = bpf_ktime_get_boot_ns();
 	event->type = type;
 	event->cpu = bpf_get_smp_processor_id();

@@ -46,7 +46,6 @@ static __always_inline void fill_drop(struct event *event, struct refusal *r)
 		event->news_reason = r->news_reason;
 		event->news_hook = r->news_hook;
 	}
-	copy_key(event, &r->key);
 	copy_name(event->dev, r->out);
 	copy_kind(event->kind, r->out);
 	copy_name(event->maker, r->maker);
@@ -73,7 +72,7 @@ int report(struct refusal *r)
 	count = count_packet(cfg, &r->key, r->length, r->mtu);
 	if (!count)
 		return 0;
-	event = reserve_event(EVENT_DROP);
+	event = reserve_event(EVENT_DROP, &r->key);
 	if (!event)
 		return 0;
 	packets = count->packets;

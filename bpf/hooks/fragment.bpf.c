@@ -8,7 +8,7 @@ static __always_inline void stream_fragmented(struct config *cfg,
 					      struct refusal *r,
 					      struct flow_count *count)
 {
-	struct event *event = reserve_event(EVENT_FRAGMENTED);
+	struct event *event = reserve_event(EVENT_FRAGMENTED, &r->key);
 	__u64 packets;
 
 	if (!event)
@@ -19,7 +19,6 @@ static __always_inline void stream_fragmented(struct config *cfg,
 	event->jiffies = bpf_jiffies64();
 	event->length = r->length;
 	event->mtu = r->mtu;
-	copy_key(event, &r->key);
 	copy_name(event->dev, r->out);
 	copy_kind(event->kind, r->out);
 	copy_packet(event, &r->packet, cfg->caplen);

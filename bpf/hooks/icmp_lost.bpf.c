@@ -99,7 +99,7 @@ static __always_inline void mark_lost(struct news *news, struct sk_buff *skb,
 static __always_inline void stream_lost(struct config *cfg, struct sk_buff *skb,
 					struct refusal *r, __u16 flags)
 {
-	struct event *event = reserve_event(EVENT_ICMP_LOST);
+	struct event *event = reserve_event(EVENT_ICMP_LOST, &r->key);
 
 	if (!event)
 		return;
@@ -108,7 +108,6 @@ static __always_inline void stream_lost(struct config *cfg, struct sk_buff *skb,
 	event->reason = r->reason;
 	event->news_hook = hook_of(skb);
 	event->length = network_length(skb, &r->packet);
-	copy_key(event, &r->key);
 	copy_packet(event, &r->packet, cfg->caplen);
 	stream(event);
 }
