@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 # Less is how a clock is kept right without being set, and lies within a second of counting anyway.
 SET_NS = 100_000_000
 MOST_SETS = 256
+NEAR_NS = 1_000_000_000  # events wait for so long at most before they are read
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,8 @@ class Epoch:
     ``seconds`` are the numbers of its first and its last second, ``first_event`` the number from
     which on events are its own, ``began`` what the clock showed at its beginning, or before it was
     set if that was less, ``opening`` what it showed at the beginning and the end of the first
-    second. ``offset`` leads from CLOCK_BOOTTIME to what the clock showed then, all in nanoseconds.
+    second, in which it was set, and ``opened`` the number of that second's last event. ``offset``
+    leads from CLOCK_BOOTTIME to what the clock showed then, all in nanoseconds.
     """
 
     seconds: Span
@@ -42,6 +44,7 @@ class Epoch:
     began: int
     offset: int
     opening: tuple[int, int]
+    opened: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +95,21 @@ class Clock:
             return
         for number, event in numbered:
             behind = bisect.bisect_right(self.epochs, number, key=lambda one: one.first_event)
-            yield replace(event, ts=event.ts + self._of(behind))
+            yield replace(event, ts=event.ts + self._of_event(max(0, behind - 1), number, event.ts))
+
+    def _of_event(self, at: int, number: int, ts: int) -> int:
+        """Return what to add to the time of an event of the epoch at a place.
+
+        In the second in which the clock was set, events may have been seen before that.
+        """
+        epoch = self.epochs[at]
+        now = self.shift(epoch)
+        if not at or number > epoch.opened:
+            return now
+        before = self.shift(self.epochs[at - 1])
+        began, ended = self.span(epoch.seconds.first, *epoch.opening)
+        fits = [began - NEAR_NS <= ts + shift <= ended + NEAR_NS for shift in (now, before)]
+        return before if fits == [False, True] else now
 
     def counter(self, epoch: Epoch, counter: Counter) -> Counter:
         """Return what was counted in an epoch, at the times when it was."""
@@ -125,13 +142,15 @@ class Clock:
 def epochs(reader: Reader) -> list[Epoch]:
     """Return the epochs of a session's clock: one, unless it was set meanwhile."""
     found: list[Epoch] = []
-    for number, since, ts, offset, first in reader.file.integers(
-        schema.SECONDS, "since", "ts", "offset", "first_event"
+    for number, since, ts, offset, first, opened in reader.file.integers(
+        schema.SECONDS, "since", "ts", "offset", "first_event", "last_event"
     ):
         last = found[-1] if found else None
         if last is None or abs(offset - last.offset) >= SET_NS:
             found.append(
-                Epoch(Span(number, number), first, min(since or ts, ts), offset, (since, ts))
+                Epoch(
+                    Span(number, number), first, min(since or ts, ts), offset, (since, ts), opened
+                )
             )
             continue
         seconds = Span(last.seconds.first, number)

@@ -8,10 +8,10 @@ import night
 from night import BEGAN, EPISODE_S, FIRST_S, NSEC, Night
 from pmtutrace.report import build, text
 from pmtutrace.report.clocks import MOST_SETS, Clock, epochs
-from pmtutrace.session.reader import Reader
+from pmtutrace.session.reader import Reader, Span
 from pmtutrace.session.writer import Second, Writer
 from recorded import MANIFEST, moved, second
-from samples import TS
+from samples import TS, drop
 
 SHORT = {"drops": 90, "flows": 30, "hours": 1.25, "silent": (900, 1500)}
 HOURS = 3600 * NSEC
@@ -71,6 +71,24 @@ def test_when_it_was_set_and_by_how_much(tmp_path):
     with written(tmp_path / "s", 0, 7, -3 * NSEC, -3 * NSEC) as reader:
         (clock,) = Clock.of([reader])
         assert clock.sets == [(TS + 2 * NSEC, -3 * NSEC)]
+
+
+@pytest.mark.parametrize("by", [HOURS, -HOURS, 30 * NSEC])
+def test_what_was_seen_in_the_second_in_which_it_was_set(by, tmp_path):
+    """Counters were read before by the old clock and now by the new one; events are of both."""
+    writer = Writer(tmp_path / "s", MANIFEST)
+    writer.commit(Second(TS - NSEC, TS, 0))
+    at = [TS + tenth * NSEC // 10 for tenth in (1, 4, 6, 9)]
+    for ts, moved_by in zip(at, (0, 0, by, by), strict=True):
+        writer.add(drop(ts=ts + moved_by))
+    writer.commit(Second(TS, TS + NSEC + by, by))
+    writer.commit(Second(TS + NSEC + by, TS + 2 * NSEC + by, by))
+    writer.close()
+    with Reader(tmp_path / "s") as reader:
+        (clock,) = Clock.of([reader])
+        seen = [event.ts for event in clock.events(reader.events(Span(1, 99)))]
+        assert seen == [ts + by for ts in at]
+        assert clock.sets == [(TS + by, by)]
 
 
 def test_no_clock_is_set_every_second(tmp_path):
