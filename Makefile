@@ -8,7 +8,7 @@ STAMP := $(VENV)/.set-up
 
 # Debian's names. python3-bpfcc is the compiler; the rest is what the lab, the tests and the machines use.
 APT_RUN := python3-bpfcc python3-venv iproute2 nftables iputils-ping
-APT_TEST := bpftrace bpftool gcc libc6-dev binutils procps tshark chromium fonts-dejavu-core systemd
+APT_TEST := bpftrace bpftool gcc libc6-dev binutils procps e2fsprogs tshark chromium fonts-dejavu-core systemd
 APT_VM := qemu-system-x86 qemu-system-common busybox-static kmod zstd
 
 .PHONY: help setup setup-test demo test check bench clean
