@@ -288,7 +288,7 @@ class TestSession:
         views = [next(iter(row.values())) for row in table(self.PAGE, "Views")]
         assert views == [f"`{name}`" for name in schema.views()]
 
-    @pytest.mark.parametrize("one", [schema.SECONDS, schema.DELTAS, schema.LOSSES])
+    @pytest.mark.parametrize("one", [schema.SECONDS, schema.DELTAS, schema.SUMS, schema.LOSSES])
     def test_columns(self, one):
         assert first_codes(table(self.PAGE, one.name)) == [name for name, _ in one.columns]
 

@@ -247,6 +247,10 @@ class Reader:
 
     def _sums(self, seconds: Span) -> list[tuple[Any, ...]]:
         """Return number, packets, octets, greatest length, last MTU, first and last time."""
+        if self._are_all(seconds):
+            return self.file.sql.execute(
+                "SELECT counted, packets, bytes, max_length, mtu, first, last FROM sums"
+            ).fetchall()
         # One pass, and one max() for both: the last MTU is that of the greatest time, to a
         # millisecond. MTUs have at most 20 bits.
         rows = self.file.sql.execute(
@@ -259,6 +263,21 @@ class Reader:
             (*head, mtu & 0xFFFFF if type(mtu) is int else mtu, first, last)
             for *head, mtu, first, last in rows
         ]
+
+    def _are_all(self, seconds: Span) -> bool:
+        """Say if the sums that the session has, if any, are those of these seconds."""
+        has = self.file.tables.get(schema.SUMS.name, frozenset())
+        if not has >= {name for name, _ in schema.SUMS.columns}:
+            return False
+        row = self.file.sql.execute(
+            "SELECT (SELECT second FROM sums LIMIT 1), "
+            "(SELECT second FROM deltas ORDER BY second LIMIT 1), "
+            "(SELECT second FROM deltas ORDER BY second DESC LIMIT 1)"
+        ).fetchone()
+        if not all(type(cell) is int for cell in row):
+            return False
+        summed, first, last = row
+        return bool(summed == last and seconds.first <= first and last <= seconds.last)
 
     def losses(self, seconds: Span) -> dict[str, int]:
         """Return what was lost in some seconds, by kind."""

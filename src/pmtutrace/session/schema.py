@@ -136,7 +136,14 @@ LOSSES = Table(
     'PRIMARY KEY ("second", "kind")',
     rowid=False,
 )
-TABLES = (MANIFEST, WORDS, *TABLE_OF.values(), PACKETS, SECONDS, DELTAS, LOSSES)
+SUMS = Table(
+    "sums",
+    (
+        ("counted", "INTEGER PRIMARY KEY"),
+        *_integers("second", "packets", "bytes", "max_length", "mtu", "first", "last"),
+    ),
+)
+TABLES = (MANIFEST, WORDS, *TABLE_OF.values(), PACKETS, SECONDS, DELTAS, SUMS, LOSSES)
 
 
 def views() -> dict[str, str]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pmtutrace.errors import SessionError
 from pmtutrace.session import columns, schema
 from pmtutrace.session.encode import Encoder
+from pmtutrace.session.sums import Sums
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -84,6 +85,7 @@ class Writer:
         self._first_event = 1
         self._event = 0
         self._times = NO_TIMES
+        self._sums = Sums()
         _create(path)
         try:
             self._sql = sqlite3.connect(path, isolation_level=None, timeout=BUSY_S)
@@ -165,6 +167,7 @@ class Writer:
         except sqlite3.Error as error:
             if not self._is_there(number):
                 raise self._let_go(error, pending) from error
+        self._sums.add(encoder.rows[schema.DELTAS.name])
         self._begin_anew()
 
     def _write(self) -> None:
@@ -218,9 +221,21 @@ class Writer:
             with contextlib.suppress(sqlite3.Error):
                 self._sql.executemany(schema.MANIFEST.insert, rows)
             self._checkpoint()
+            self._sum_up()
+            self._checkpoint()
             with contextlib.suppress(sqlite3.Error):
                 mode = self._sql.execute("PRAGMA journal_mode = DELETE").fetchone()
                 self.single = mode == ("delete",)
+
+    def _sum_up(self) -> None:
+        """Write all sums, where there is room, or none."""
+        try:
+            self._sql.execute("BEGIN IMMEDIATE")
+            self._sql.executemany(schema.SUMS.insert, self._sums.rows())
+            self._sql.execute("COMMIT")
+        except sqlite3.Error:
+            with contextlib.suppress(sqlite3.Error):
+                self._sql.execute("ROLLBACK")
 
     def _checkpoint(self) -> None:
         with contextlib.suppress(sqlite3.Error):
