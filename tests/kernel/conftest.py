@@ -1,4 +1,8 @@
-"""The scenario suite: on the running kernel, whichever it is, held to features.toml."""
+"""The scenario suite: on the running kernel, whichever it is, held to features.toml.
+
+Where the stock kernels share the work (``PMTUTRACE_SHARE=1``, as ``make test`` does), each runs
+its share of the tests that are marked ``shared``, and each of those runs on one of them.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import fnmatch
 import os
 import platform
 import tomllib
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
@@ -15,6 +20,7 @@ import pytest
 from diagnosed import Diagnosed
 from pmtutrace.lab.run import Result
 from pmtutrace.tracing import Tracer
+from pmtutrace.vm.kernels import NAMES
 
 FEATURES = tomllib.loads(Path(__file__).with_name("features.toml").read_text())
 
@@ -55,6 +61,26 @@ def running() -> Kernel:
     name = os.environ.get("PMTUTRACE_KERNEL") or short
     entry = FEATURES.get(name) or FEATURES.get(short) or FEATURES.get(short.partition(".")[0])
     return Kernel(name, **entry) if entry else Kernel(name)
+
+
+def share() -> int | None:
+    """Return which of the stock kernels that share the work this is; None if it does all."""
+    name = running().name
+    return NAMES.index(name) if os.environ.get("PMTUTRACE_SHARE") and name in NAMES else None
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out what another kernel runs."""
+    mine = share()
+    if mine is None:
+        return
+    others = [
+        item
+        for item in items
+        if item.get_closest_marker("shared") and zlib.crc32(item.name.encode()) % len(NAMES) != mine
+    ]
+    config.hook.pytest_deselected(items=others)
+    items[:] = [item for item in items if item not in set(others)]
 
 
 @pytest.fixture(scope="session")

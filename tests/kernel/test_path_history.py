@@ -69,7 +69,7 @@ def test_after_each_of_many_random_actions_it_is_what_iproute2_shows(followed):
         most, most_hidden = max(most, len(there)), max(most_hidden, len(hidden))
     assert {("created", "icmp"), ("lowered", "icmp")} <= seen
     assert "administrator" in {via for _, via in seen}
-    assert most >= 6
+    assert most >= (6 if STEPS >= 200 else 4)
     print(
         f"{STEPS} actions {actions.done}, up to {most} at once and {most_hidden} that are not"
         f" listed, {sorted(seen)}"

@@ -15,7 +15,7 @@ from pmtutrace.lab.scenarios.routed import DROP_NEWS
 from pmtutrace.lab.scenarios.tunnelled import B_INNER
 from probed import as_everybody, longer_dropped, probe
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.shared]
 WITHIN_S = 60.0
 TOLD = {1500: "fine", 1400: "reduced", 1280: "reduced", 576: "reduced", 552: "collapsed"}
 TOLD[500] = "collapsed"

@@ -1,15 +1,13 @@
 """Every scenario of the lab: real hooks, real packets, exact against the kernel's counters.
 
-Where the stock kernels share the work (``PMTUTRACE_SHARE=1``, as ``make test`` does), each runs
-its share of the scenarios, and each scenario runs on one of them. ``tools/truth-table`` runs all of
-them on every kernel. ``PMTUTRACE_DIAGNOSE=1`` has stock kernels diagnose each, as all others do.
+Stock kernels may share them; ``tools/truth-table`` runs all of them on every kernel.
+``PMTUTRACE_DIAGNOSE=1`` has stock kernels diagnose each, as all others do.
 """
 
 from __future__ import annotations
 
 import fnmatch
 import os
-import zlib
 
 import pytest
 
@@ -18,21 +16,13 @@ from pmtutrace.lab import run, situations
 from pmtutrace.lab.scenarios import ALL, BY_NAME
 from pmtutrace.vm.kernels import NAMES
 
-from .conftest import FEATURES, running
+from .conftest import FEATURES
 
 pytestmark = pytest.mark.live
 
 
-def chosen():
-    """Return the scenarios that are this kernel's to run."""
-    name = running().name
-    if not os.environ.get("PMTUTRACE_SHARE") or name not in NAMES:
-        return ALL
-    mine = NAMES.index(name)
-    return [s for s in ALL if zlib.crc32(s.name.encode()) % len(NAMES) == mine]
-
-
-@pytest.mark.parametrize("scenario", chosen(), ids=lambda scenario: scenario.name)
+@pytest.mark.shared
+@pytest.mark.parametrize("scenario", ALL, ids=lambda scenario: scenario.name)
 def test_scenario(scenario, tracer, kernel, diagnosed, record_property):
     """Hold a scenario to the kernel's counters; where all is well, nothing must be found."""
     # Under emulation, a diagnosis of each would cost minutes.

@@ -46,6 +46,7 @@ FEW = running().name in NAMES and not os.environ.get("PMTUTRACE_DIAGNOSE")
 CHOSEN = OVER_GRE if FEW else SITUATIONS
 
 
+@pytest.mark.shared
 @pytest.mark.parametrize("situation", CHOSEN, ids=lambda one: one.name)
 def test_a_finding_is_made_where_it_is_true_and_only_there(situation, own, inventory, kernel):
     try:
