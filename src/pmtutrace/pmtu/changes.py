@@ -195,6 +195,8 @@ class Changes:
         """Note that an exception is no more."""
         when = self._dump.ts if ts is None else min(ts, self._dump.done)
         left = None if known.deadline is None else max(0, known.deadline - when) / NSEC
+        if word == "expired":
+            left = 0.0  # its deadline is as exact as the dump that told of it
         self._append(word, known, when, old=known.item.mtu, new=None, expires=left)
 
     def _set(self, known: Known) -> int:
