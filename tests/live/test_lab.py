@@ -126,10 +126,12 @@ def test_unknown_traffic_and_nodes_are_refused():
 
 def in_a_lab(ending):
     """Start a process that builds a lab, says so, and waits; end it by a signal."""
+    # A signal that comes just before a call that waits is seen when that call ends.
     program = (
-        "import sys\nfrom pmtutrace import lab\nfrom pmtutrace.lab.scenarios import named\n"
-        "with lab.built(named('route-v4-udp-fits')):\n"
-        "    print('built', flush=True)\n    sys.stdin.read()\n"
+        "import select, sys\nfrom pmtutrace import lab\n"
+        "from pmtutrace.lab.scenarios import named\n"
+        "with lab.built(named('route-v4-udp-fits')):\n    print('built', flush=True)\n"
+        "    while not select.select([sys.stdin], [], [], 1)[0]:\n        pass\n"
     )
     command = [sys.executable, "-c", program]
     with subprocess.Popen(
