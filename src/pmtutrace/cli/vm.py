@@ -140,9 +140,10 @@ def run(
 
 
 def _compile_for(kernel: kernels.Kernel, progress: Callable[[str], None]) -> None:
-    """Put the tracer image for a guest into the cache that it shares: 20 times faster than there.
+    """Put the tracer images for a guest into the cache that it shares: 20 times faster than there.
 
-    Where this host cannot, the guest compiles for itself.
+    Both of them: the second is for a kernel that refuses the first. Where this host cannot, the
+    guest compiles for itself.
     """
     import hashlib
 
@@ -154,10 +155,11 @@ def _compile_for(kernel: kernels.Kernel, progress: Callable[[str], None]) -> Non
     try:
         path = btf(kernel)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        with Wanted(digest, path, Options()) as image:
-            if image.building:
-                progress(f"compiling the tracer for {kernel.name}")
-            image.get()
+        for options in (Options(), Options(plain=True)):
+            with Wanted(digest, path, options) as image:
+                if image.building:
+                    progress(f"compiling the tracer for {kernel.name}")
+                image.get()
     except PmtutraceError as error:
         progress(f"{kernel.name} has to compile the tracer itself: {error.message}")
 

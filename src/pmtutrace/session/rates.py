@@ -1,4 +1,4 @@
-"""Packets second by second, for each verdict: sums that SQLite makes, of however many counters."""
+"""Packets second by second, for each verdict: sums that the writer has kept, or SQLite makes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from pmtutrace.session.decode import DamagedError, Decoder
 from pmtutrace.session.reader import Span
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from pmtutrace.session.file import File
+
+Sums = dict[int, dict[str, int]]  # packets by verdict, of each second in which a counter moved
 
 TABLES = (schema.DELTAS, schema.TABLE_OF[schema.Counted], schema.TABLE_OF[CounterKey])
 SECONDS_AT_ONCE = 1024
@@ -43,26 +45,104 @@ def rates(file: File, only: Collection[int] | None = None) -> Iterator[Rate]:
     Raises:
         SessionError: the file is damaged.
     """
-    verdicts = _verdicts(file)
-    if not verdicts:
+    sums = _kept(file) if only is None and _are_kept(file) else _added(file, only)
+    if sums is None:
         return
-    moved: dict[int, dict[str, int]] = {}
+    moved: Sums = {}
     upto = 0
     for number, since, ts in file.integers(schema.SECONDS, "since", "ts"):
         if number > upto:
             upto = number + SECONDS_AT_ONCE - 1
-            moved = _sums(file, verdicts, Span(number, upto), only)
+            moved = sums(Span(number, upto))
         if number in moved:
             yield Rate(number, since, ts, moved[number])
 
 
+def _has(file: File, *tables: schema.Table) -> bool:
+    """Say if a file has some tables, with all of their columns."""
+    return all(
+        {name for name, _ in table.columns} <= file.tables.get(table.name, frozenset())
+        for table in tables
+    )
+
+
+def _are_kept(file: File) -> bool:
+    """Say if the writer has kept sums by verdict: of the seconds that deltas are of, or of none."""
+    if not _has(file, schema.DELTAS, schema.VERDICTS):
+        return False
+    with file.telling():
+        row = file.sql.execute(
+            "SELECT (SELECT second FROM verdicts ORDER BY second LIMIT 1) = "
+            "(SELECT second FROM deltas ORDER BY second LIMIT 1) AND "
+            "(SELECT second FROM verdicts ORDER BY second DESC LIMIT 1) = "
+            "(SELECT second FROM deltas ORDER BY second DESC LIMIT 1)"
+        ).fetchone()
+    return bool(row == (1,))
+
+
+def _kept(file: File) -> Callable[[Span], Sums]:
+    """Return what reads the sums that the writer has kept."""
+    decoder = Decoder(file.sql, file.tables)
+
+    def sums(span: Span) -> Sums:
+        with file.telling():
+            rows = file.sql.execute(
+                "SELECT second, verdict, packets FROM verdicts WHERE second BETWEEN ? AND ?", span
+            ).fetchall()
+        out: Sums = {}
+        for row in rows:
+            word = ""
+            with file.telling(), contextlib.suppress(DamagedError):
+                word = decoder.word(row[1]) if all(type(cell) is int for cell in row) else ""
+            if not word:
+                file.damaged += 1
+                continue
+            second, _, packets = row
+            moved = out.setdefault(second, {})
+            if packets:
+                moved[word] = moved.get(word, 0) + packets
+        return out
+
+    return sums
+
+
+def _added(file: File, only: Collection[int] | None) -> Callable[[Span], Sums] | None:
+    """Return what has SQLite add up deltas; None where there is no verdict."""
+    if not _has(file, *TABLES):
+        return None
+    verdicts = _verdicts(file)
+    if not verdicts:
+        return None
+    # One pass in the order of the table: grouping by verdict, too, would have it all sorted.
+    columns = ", ".join(
+        f"sum(CASE WHEN k.verdict IN ({', '.join(map(str, numbers))}) THEN d.packets ELSE 0 END)"
+        for numbers in verdicts.values()
+    )
+    # What found no room in the table of counters belongs to no namespace, and always counts.
+    where = "" if only is None else f"AND k.netns IN ({', '.join(map(str, {0, *only}))}) "
+    deltas, counted, key = (table.name for table in TABLES)
+    statement = (
+        f'SELECT d.second, {columns} FROM "{deltas}" d JOIN "{counted}" c ON c.id = d.counted '
+        f'JOIN "{key}" k ON k.id = c."key" WHERE d.second BETWEEN ? AND ? {where}GROUP BY d.second'
+    )
+
+    def sums(span: Span) -> Sums:
+        with file.telling():
+            rows = file.sql.execute(statement, span).fetchall()
+        out: Sums = {}
+        for second, *numbers in rows:
+            if all(type(cell) is int for cell in (second, *numbers)):
+                moved = zip(verdicts, numbers, strict=True)
+                out[second] = {verdict: packets for verdict, packets in moved if packets}
+            else:
+                file.damaged += 1
+        return out
+
+    return sums
+
+
 def _verdicts(file: File) -> dict[str, list[int]]:
     """Return the words that are verdicts, and by which numbers they are known."""
-    if any(
-        {name for name, _ in table.columns} - file.tables.get(table.name, frozenset())
-        for table in TABLES
-    ):
-        return {}
     decoder = Decoder(file.sql, file.tables)
     key = schema.TABLE_OF[CounterKey].name
     with file.telling():
@@ -75,33 +155,3 @@ def _verdicts(file: File) -> dict[str, list[int]]:
             if type(number) is int:
                 found.setdefault(decoder.word(number), []).append(number)
     return found
-
-
-def _sums(
-    file: File, verdicts: dict[str, list[int]], span: Span, only: Collection[int] | None
-) -> dict[int, dict[str, int]]:
-    """Return how many packets were counted in some seconds, by the second's number."""
-    # One pass in the order of the table: grouping by verdict, too, would have it all sorted.
-    columns = ", ".join(
-        f"sum(CASE WHEN k.verdict IN ({', '.join(map(str, numbers))}) THEN d.packets ELSE 0 END)"
-        for numbers in verdicts.values()
-    )
-    # What found no room in the table of counters belongs to no namespace, and always counts.
-    where = "" if only is None else f"AND k.netns IN ({', '.join(map(str, {0, *only}))}) "
-    deltas, counted, key = (table.name for table in TABLES)
-    with file.telling():
-        rows = file.sql.execute(
-            f'SELECT d.second, {columns} FROM "{deltas}" d JOIN "{counted}" c ON c.id = d.counted '
-            f'JOIN "{key}" k ON k.id = c."key" WHERE d.second BETWEEN ? AND ? {where}'
-            "GROUP BY d.second",
-            span,
-        ).fetchall()
-    out = {}
-    for second, *sums in rows:
-        if all(type(cell) is int for cell in (second, *sums)):
-            out[second] = {
-                verdict: packets for verdict, packets in zip(verdicts, sums, strict=True) if packets
-            }
-        else:
-            file.damaged += 1
-    return out

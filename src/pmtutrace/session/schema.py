@@ -136,6 +136,12 @@ LOSSES = Table(
     'PRIMARY KEY ("second", "kind")',
     rowid=False,
 )
+VERDICTS = Table(
+    "verdicts",
+    _integers("second", "verdict", "packets"),
+    'PRIMARY KEY ("second", "verdict")',
+    rowid=False,
+)
 SUMS = Table(
     "sums",
     (
@@ -143,7 +149,7 @@ SUMS = Table(
         *_integers("second", "packets", "bytes", "max_length", "mtu", "first", "last"),
     ),
 )
-TABLES = (MANIFEST, WORDS, *TABLE_OF.values(), PACKETS, SECONDS, DELTAS, SUMS, LOSSES)
+TABLES = (MANIFEST, WORDS, *TABLE_OF.values(), PACKETS, SECONDS, DELTAS, VERDICTS, SUMS, LOSSES)
 
 
 def views() -> dict[str, str]:

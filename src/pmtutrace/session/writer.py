@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import sqlite3
+from collections import Counter as Multiset
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -158,6 +159,12 @@ class Writer:
         )
         encoder.rows[schema.DELTAS.name] = [
             (number, encoder.value(delta.counted), *delta[1:]) for delta in second.deltas
+        ]
+        verdicts: Multiset[str] = Multiset()
+        for delta in second.deltas:
+            verdicts[delta.counted.key.verdict] += delta.packets
+        encoder.rows[schema.VERDICTS.name] = [
+            (number, encoder.word(verdict), packets) for verdict, packets in verdicts.items()
         ]
         encoder.rows[schema.LOSSES.name] = [
             (number, encoder.word(kind), lost) for kind, lost in second.losses.items()

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pmtutrace.session import sums
+from pmtutrace.session.rates import rates
 from pmtutrace.session.reader import Reader, Span
 from pmtutrace.session.writer import Delta, Writer
 from recorded import MANIFEST, NSEC, counted, second
@@ -47,6 +48,13 @@ def counters(path, span=ALL):
         return {one.key: counter for one, counter in reader.counters(span)}
 
 
+def by_second(path):
+    with Reader(path) as reader:
+        found = list(rates(reader.file))
+        assert reader.damaged == 0
+        return found
+
+
 def change(path, statement):
     with sqlite3.connect(path) as sql:
         sql.execute(statement)
@@ -71,6 +79,35 @@ def test_they_are_what_deltas_add_up_to(folder, night):
     with_sums = counters(path)
     change(path, "DELETE FROM sums")
     assert counters(path) == with_sums
+
+
+@given(NIGHTS)
+def test_those_by_verdict_are_what_deltas_add_up_to(folder, night):
+    path = folder / "v.pmtu"
+    write(path, night)
+    with_sums = by_second(path)
+    assert [one.number for one in with_sums] == [n for n, deltas in enumerate(night, 1) if deltas]
+    change(path, "DELETE FROM verdicts")
+    assert by_second(path) == with_sums
+
+
+def test_those_by_verdict_are_not_made_anew(tmp_path):
+    path = tmp_path / "s.pmtu"
+    write(path, [[Delta(counted(), 1, 1500, 1500, 1400, TS)], [], []])
+    change(path, "UPDATE verdicts SET packets = 77")  # to know them by
+    assert [one.packets for one in by_second(path)] == [{"told": 77}]
+    change(path, "UPDATE verdicts SET second = 2")  # of another time
+    assert [one.packets for one in by_second(path)] == [{"told": 1}]
+
+
+def test_those_by_verdict_that_make_no_sense_are_damage(tmp_path):
+    path = tmp_path / "s.pmtu"
+    write(path, [[Delta(counted(), 1, 1500, 1500, 1400, TS)] for _ in range(3)])
+    change(path, "UPDATE verdicts SET packets = 'x' WHERE second = 1")
+    change(path, "UPDATE verdicts SET verdict = 99 WHERE second = 2")
+    with Reader(path) as reader:
+        assert [one.number for one in rates(reader.file)] == [3]
+        assert reader.damaged == 2
 
 
 def test_only_all_seconds_have_them(tmp_path):
