@@ -134,6 +134,11 @@ def test_it_renders(size, theme, chromium, page_of_a_night):
     with shown(chromium, page_of_a_night, size, color_scheme=theme) as page:
         wide, there = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
         assert wide <= there
+        hidden = page.evaluate(
+            "[...document.querySelectorAll('.scroll')].filter(x => x.scrollWidth > x.clientWidth)"
+            ".map(x => x.getAttribute('aria-label'))"
+        )
+        assert size[0] < 1280 or hidden == []
         assert page.title() == "edge7: pmtutrace report"
         assert page.locator(".finding.critical").count() > 3
         page.locator("#timeline").scroll_into_view_if_needed()
