@@ -10,6 +10,7 @@ from pmtutrace import lab
 from pmtutrace.kernel import netns
 from pmtutrace.lab import Port, Topology, Veth
 from pmtutrace.lab.scenarios import named
+from pmtutrace.tunnels import inventory as inventories
 from pmtutrace.tunnels.inventory import Inventory
 
 pytestmark = pytest.mark.live
@@ -110,6 +111,23 @@ def test_a_tunnel_that_was_there_before_is_known_and_no_change():
             assert not [item for item in inventory.changes() if item.netns == router.inum]
         finally:
             inventory.close()
+
+
+def test_what_could_not_be_read_is_read_again(net, monkeypatch):
+    vxlan = ("type", "vxlan", "id", "9", "dstport", str(VXLAN_PORT), "dev", "n0")
+    ip(net["n"], "link", "add", "vx9", "mtu", "1400", *vxlan)
+    monkeypatch.setattr(inventories, "AGAIN_S", 0.1)
+    with monkeypatch.context() as broken:
+        broken.setattr(inventories.paths, "module", lambda _name: (["false"], None))
+        inventory = Inventory()
+        inventory.start()
+        assert inventory.wait(WITHIN_S)
+        assert inventory.failure is not None
+    inum = net["n"].inum
+    assert awaited(lambda: [t.name for t in inventory.tunnels() if t.netns == inum]) == ["vx9"]
+    inventory.close()
+    assert inventory.failure is None
+    assert [item.name for item in inventory.changes() if item.netns == inum] == []
 
 
 def test_the_device_below_is_named(inventory, net):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pmtutrace.events import InnerMtu, TunnelChange
 
 DUMP_EVERY_S = 1.0  # a dump costs 0.3 s of one core
+AGAIN_S = 5.0  # after one that failed: there was no memory, or no process, for a moment
 CHANGES_KEPT = 65536
 
 
@@ -36,6 +37,7 @@ class Inventory:
         self._table = Table()
         self._changes: list[TunnelChange] = []
         self._lock = threading.Lock()
+        self._known = False
         self._first = threading.Event()
         self._wake = -1
         self._thread: threading.Thread | None = None
@@ -97,7 +99,10 @@ class Inventory:
                     started = time.monotonic()
                     ended = not self._read(watch)
                     self._first.set()
-                    if ended or not watch.wait_for_ring(not_before=started + DUMP_EVERY_S):
+                    if self.failure:
+                        watch.ring()
+                    pause = AGAIN_S if self.failure else DUMP_EVERY_S
+                    if ended or not watch.wait_for_ring(not_before=started + pause):
                         return
         except OSError as error:
             self.failure = f"tunnels are not watched: {error}"
@@ -129,6 +134,7 @@ class Inventory:
         tunnels = [Tunnel(**row) for row in json.loads(text)]
         table, changes = self._table.after(tunnels, time.time_ns())
         with self._lock:
-            if self._first.is_set():
+            if self._known:
                 self._changes = [*self._changes, *changes][-CHANGES_KEPT:]
+            self._known = True
             self._table = table

@@ -46,6 +46,11 @@ class Watch:
         self._spaces.close()
         self._epoll.close()
 
+    def ring(self) -> None:
+        """Have the next wait end, as if links had changed."""
+        self._last_ring = time.monotonic()
+        self._first_ring = self._first_ring or self._last_ring
+
     def wait_for_ring(self, not_before: float) -> bool:
         """Wait until something rang and settled, and for a monotonic time; False when to end."""
         while True:
@@ -87,8 +92,7 @@ class Watch:
         if self._spaces.mounts in ready or time.monotonic() >= self._spaces.scan_at:
             changed = self._spaces.scan()
         if rang or changed:
-            self._last_ring = time.monotonic()
-            self._first_ring = self._first_ring or self._last_ring
+            self.ring()
         return ready | {-1}
 
     @contextlib.contextmanager
