@@ -34,9 +34,10 @@ class Dump:
     ``lifetimes`` are the seconds that the kernel gives a new exception, by family, where known.
     ``devices`` are names by index. ``rerouted`` are the families whose routes, nexthops, addresses
     or links may have changed since the dump before. ``met`` are the ways that somebody asked for
-    just before: an exception there that this does not show is none. ``answers`` are exceptions that
-    were found so, and that the dump itself may leave out. ``unsure`` are destinations, by family
-    and address, for which something was set while this was read. ``mtus`` are the devices' own.
+    just before, from ``asked`` on: an exception there that this does not show is none. ``answers``
+    are exceptions that were found so, and that the dump itself may leave out. ``unsure`` are
+    destinations, by family and address, for which something was set while somebody asked or this
+    was read. ``mtus`` are the devices' own.
     """
 
     netns: int
@@ -51,6 +52,7 @@ class Dump:
     met: frozenset[Way] = frozenset()
     answers: tuple[PathMtu, ...] = ()
     unsure: frozenset[tuple[int, str]] = frozenset()
+    asked: int | None = None
     mtus: Mapping[int, int] = field(default_factory=dict)
 
 
@@ -128,7 +130,8 @@ class Changes:
         """Note why exceptions of one family are no more; return the keys of those.
 
         What no dump has to show and is not due is still there, for all that can be known, unless
-        somebody has asked for its route in vain, or all is flushed.
+        somebody has asked for its route in vain, or all that the dump before may have had is
+        flushed.
 
         Args:
             gone: those that were there and are not.
@@ -139,7 +142,12 @@ class Changes:
         moved = [known for known in gone if known not in due and self._moved(known, anew)]
         rest = [known for known in gone if known not in due and known not in moved]
         flush = not stayed and any(self._missed(known) for known in rest)
-        rest = [known for known in rest if flush or self._missed(known)]
+        # What was told of since the dump before may be younger than the flush.
+        rest = [
+            known
+            for known in rest
+            if self._missed(known) or (flush and self._set(known) <= self._since)
+        ]
         legs = {known.leg for known in stayed}
         # After a flush, all that is there is younger than that.
         ts = min([self._dump.ts, *(self._set(known) for known in anew if flush)])

@@ -87,6 +87,7 @@ class Reader:
         Raises:
             OSError: the kernel refuses, or what it says cannot be understood.
         """
+        asked = time.time_ns()
         met, answers = self._ask(unmet)
         ts, monotonic = time.time_ns(), time.monotonic_ns()
         found = []
@@ -111,6 +112,7 @@ class Reader:
             self._rerouted(),
             met,
             answers,
+            asked=asked,
             mtus={index: links.mtu(self._asked, index) for index in devices},
         )
 

@@ -331,8 +331,9 @@ def _with_origin(change: PathMtuChange, received: Iterable[IcmpReceived]) -> Pat
 
 
 def _doubted(dump: Dump, told: Iterable[News | Setting]) -> Dump:
-    """Note what was set while a dump was read: nobody knows if the dump has it."""
-    begin, end = dump.ts - clock.TICK_NS, dump.done + clock.TICK_NS
+    """Note what was set while a dump was read, or asked for: nobody knows if the dump has it."""
+    began = dump.ts if dump.asked is None else dump.asked
+    begin, end = began - clock.TICK_NS, dump.done + clock.TICK_NS
     unsure = {
         (item.item.family, item.item.daddr)
         for item in told

@@ -294,10 +294,18 @@ class TestNews:
 
     def test_a_flush_takes_it_along(self, history):
         self.hear(history, 0.5, item(2))
-        assert told(history.take(dump(1))) == [
-            ("flushed", 1, 1.0, 1400, None),
-            ("flushed", 2, 1.0, 1400, None),
+        assert history.take(dump(1, item())) == []
+        assert sorted(told(history.take(dump(2)))) == [
+            ("flushed", 1, 2.0, 1400, None),
+            ("flushed", 2, 2.0, 1400, None),
         ]
+
+    def test_one_that_is_younger_than_the_dump_before_may_be_younger_than_the_flush(self, history):
+        self.hear(history, 0.5, item(2))
+        assert told(history.take(dump(1))) == [("flushed", 1, 1.0, 1400, None)]
+        assert history.unmet(SPACE) == [item(2, table=0)]
+        asked_in_vain = dump(2, met=frozenset([item(2).way]))
+        assert told(history.take(asked_in_vain)) == [("flushed", 2, 2.0, 1400, None)]
 
     def test_what_was_asked_for_in_vain_is_gone(self, history):
         """What was found would be shown; of other ways, nothing can be known."""

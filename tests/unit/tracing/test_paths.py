@@ -129,6 +129,17 @@ class TestTold:
         late = dump(T + 999_500, dataclasses.replace(ITEM, table=254))
         assert brief(seen.events([late], T + 2_000_000)) == [("lowered", 1300, "tunnel")]
 
+    def test_one_that_somebody_asked_for_just_before_it_was_set_is_there(self, seen):
+        seen.tell(SET)
+        seen.events([], T)
+        seen.tell(SET._replace(ts=T + 90_000_000))
+        asked_in_vain = dataclasses.replace(
+            dump(T + 100_000_000), asked=T + 80_000_000, met=frozenset([(FAR, 2, ROUTER, 254)])
+        )
+        late = dataclasses.replace(asked_in_vain, asked=T + 95_000_000)
+        assert brief(seen.events([asked_in_vain], T + 110_000_000)) == [("refreshed", 1400, "icmp")]
+        assert brief(seen.events([late], T + 110_000_000)) == [("flushed", None, "unknown")]
+
     def test_news_is_put_before_or_behind_a_dump_by_its_time(self, seen):
         """What was told after a dump was read is not undone by it."""
         lower = dataclasses.replace(ITEM, mtu=1300)
