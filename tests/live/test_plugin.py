@@ -38,7 +38,12 @@ def run(folder, source, *options, **more):
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-rs", "--tb=short", "-p", "no:cacheprovider", *options],
         cwd=folder,
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "200"},
+        env={
+            **os.environ,
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "COLUMNS": "200",
+            "PYTEST_ADDOPTS": "",  # those of the run that this is part of
+        },
         capture_output=True,
         check=False,
         text=True,
