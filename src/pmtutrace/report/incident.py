@@ -46,11 +46,11 @@ HAPPENED = {
     "recorded": "recorded",
     "blind": "nobody looked",
     "clock_set": "the clock was set",
-    "tunnel_appeared": "tunnel {name} appeared",
-    "tunnel_changed": "tunnel {name} changed",
-    "tunnel_gone": "tunnel {name} went",
+    "tunnel_appeared": "tunnel {name} appeared in {netns}",
+    "tunnel_changed": "tunnel {name} changed in {netns}",
+    "tunnel_gone": "tunnel {name} went from {netns}",
     "dropping": "oversize packets were dropped",
-    "path_low": "the path MTU to {name} was low, {mtu} octets at the least",
+    "path_low": "the path MTU to {name} was low in {netns}, {mtu} octets at the least",
 }
 
 
@@ -166,6 +166,7 @@ def _timeline(reports: Sequence[Report]) -> Iterator[Block]:
         what = HAPPENED[one["what"]]
         holes = {
             "name": Hole((*place, "name"), "name"),
+            "netns": Hole((*place, "netns"), "name"),
             "mtu": Hole((*place, "mtu"), "number"),
         }
         used = {name: hole for name, hole in holes.items() if f"{{{name}}}" in what}
