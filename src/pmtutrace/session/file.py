@@ -140,6 +140,13 @@ class File:
         rows = self.sql.execute("SELECT name FROM pragma_table_xinfo(?) WHERE hidden = 0", (table,))
         return frozenset(name for (name,) in rows)
 
+    def has(self, *tables: schema.Table) -> bool:
+        """Say if some tables are there, with all of their columns."""
+        return all(
+            self.tables.get(table.name, frozenset()) >= {name for name, _ in table.columns}
+            for table in tables
+        )
+
     def chunks(
         self, select: str, first: int = 1, last: int = END, only: str = ""
     ) -> Iterator[tuple[Any, ...]]:

@@ -58,17 +58,9 @@ def rates(file: File, only: Collection[int] | None = None) -> Iterator[Rate]:
             yield Rate(number, since, ts, moved[number])
 
 
-def _has(file: File, *tables: schema.Table) -> bool:
-    """Say if a file has some tables, with all of their columns."""
-    return all(
-        {name for name, _ in table.columns} <= file.tables.get(table.name, frozenset())
-        for table in tables
-    )
-
-
 def _are_kept(file: File) -> bool:
-    """Say if the writer has kept sums by verdict: of the seconds that deltas are of, or of none."""
-    if not _has(file, schema.DELTAS, schema.VERDICTS):
+    """Say if the writer has kept sums by verdict, of the time that deltas are of."""
+    if not file.has(schema.DELTAS, schema.VERDICTS):
         return False
     with file.telling():
         row = file.sql.execute(
@@ -90,14 +82,14 @@ def _kept(file: File) -> Callable[[Span], Sums]:
                 "SELECT second, verdict, packets FROM verdicts WHERE second BETWEEN ? AND ?", span
             ).fetchall()
         out: Sums = {}
-        for row in rows:
-            word = ""
-            with file.telling(), contextlib.suppress(DamagedError):
-                word = decoder.word(row[1]) if all(type(cell) is int for cell in row) else ""
-            if not word:
+        for second, number, packets in rows:
+            word = None
+            if all(type(cell) is int for cell in (second, number, packets)):
+                with file.telling(), contextlib.suppress(DamagedError):
+                    word = decoder.word(number)
+            if word is None:
                 file.damaged += 1
                 continue
-            second, _, packets = row
             moved = out.setdefault(second, {})
             if packets:
                 moved[word] = moved.get(word, 0) + packets
@@ -108,7 +100,7 @@ def _kept(file: File) -> Callable[[Span], Sums]:
 
 def _added(file: File, only: Collection[int] | None) -> Callable[[Span], Sums] | None:
     """Return what has SQLite add up deltas; None where there is no verdict."""
-    if not _has(file, *TABLES):
+    if not file.has(*TABLES):
         return None
     verdicts = _verdicts(file)
     if not verdicts:

@@ -266,8 +266,7 @@ class Reader:
 
     def _are_all(self, seconds: Span) -> bool:
         """Say if the sums that the session has, if any, are those of these seconds."""
-        has = self.file.tables.get(schema.SUMS.name, frozenset())
-        if not has >= {name for name, _ in schema.SUMS.columns}:
+        if not self.file.has(schema.SUMS):
             return False
         row = self.file.sql.execute(
             "SELECT (SELECT second FROM sums LIMIT 1), "
