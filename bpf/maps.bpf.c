@@ -16,36 +16,63 @@
 #define RING_PAGES 512
 #endif
 
-BPF_ARRAY(settings, struct config, 1);
+/*
+ * As BPF_TABLE, but BCC sees how large keys and values are, and nothing else:
+ * for all that it sees, it compiles functions that print and scan it, a tenth
+ * of its time, for nobody.
+ */
+#define TABLE(kind, key_type, leaf_type, name, entries, map_flags)            \
+	struct name##_table {                                                 \
+		struct {                                                      \
+			__u8 octets[sizeof(key_type)];                        \
+		} key;                                                        \
+		struct {                                                      \
+			__u8 octets[sizeof(leaf_type)];                       \
+		} leaf;                                                       \
+		leaf_type *(*lookup)(key_type *);                             \
+		int (*update)(key_type *, leaf_type *);                       \
+		int (*insert)(key_type *, leaf_type *);                       \
+		int (*delete)(key_type *);                                    \
+		__u32 max_entries;                                            \
+		int flags;                                                    \
+	};                                                                    \
+	__attribute__((section("maps/" kind))) struct name##_table name = {   \
+		.max_entries = (entries), .flags = (map_flags)                \
+	}
+#define ARRAY(name, leaf_type, entries)                                       \
+	TABLE("array", int, leaf_type, name, entries, 0)
+#define PERCPU_ARRAY(name, leaf_type, entries)                                \
+	TABLE("percpu_array", int, leaf_type, name, entries, 0)
+
+ARRAY(settings, struct config, 1);
 /* Two: one is read while the other is written. */
-BPF_ARRAY(sites, struct site_table, 2);
+ARRAY(sites, struct site_table, 2);
 /* Where the search has ended, by location: the same few come again. */
 #define FOUND_SITES 256
-BPF_ARRAY(found_sites, __u32, FOUND_SITES);
-BPF_HASH(watched_netns, __u32, __u8, 4096);
+ARRAY(found_sites, __u32, FOUND_SITES);
+TABLE("hash", __u32, __u8, watched_netns, 4096, 0);
 
 /* Exact. Nothing is ever deleted: a program may be holding an entry. Entries
  * are made when needed where the kernel can do so in any context (6.1,
  * 7c8199e24fa0); making all of them ahead takes 70 ms and 15 MB. The kernel
  * takes 80 ns to hash and compare a whole flow_key, and 20 for its digest. */
-BPF_F_TABLE("percpu_hash", struct digest, struct flow_count, counts, MAX_FLOWS,
-	    COUNTS_FLAGS);
+TABLE("percpu_hash", struct digest, struct flow_count, counts, MAX_FLOWS,
+      COUNTS_FLAGS);
 /* Whose digest it is: there before its counter is. */
-BPF_F_TABLE("hash", struct digest, struct flow_key, keys, MAX_FLOWS,
-	    COUNTS_FLAGS);
+TABLE("hash", struct digest, struct flow_key, keys, MAX_FLOWS, COUNTS_FLAGS);
 /* Both halves of a digest are sums of the words of a key, each word times a
  * number of its own: these, which are drawn when a tracer starts. */
 struct factors {
 	__u64 first[sizeof(struct flow_key) / 4];
 	__u64 second[sizeof(struct flow_key) / 4];
 };
-BPF_ARRAY(factors, struct factors, 1);
+ARRAY(factors, struct factors, 1);
 /* A counter that nobody writes to: on the stack, of which functions that are
  * called have little, one would take too much. */
-BPF_ARRAY(zeros, struct flow_count, 1);
+ARRAY(zeros, struct flow_count, 1);
 /* What found no room in counts, by verdict and cause. */
-BPF_PERCPU_ARRAY(overflow, struct flow_count, 256);
-BPF_PERCPU_ARRAY(losses, __u64, 5);
+PERCPU_ARRAY(overflow, struct flow_count, 256);
+PERCPU_ARRAY(losses, __u64, 5);
 
 /* Which CPU may stream for the keys that share a number. */
 struct turn {
@@ -53,7 +80,7 @@ struct turn {
 	__u64 cpu;
 };
 #define TURNS 16384
-BPF_ARRAY(turns, struct turn, TURNS);
+ARRAY(turns, struct turn, TURNS);
 BPF_RINGBUF_OUTPUT(ring, RING_PAGES);
 
 /*
@@ -77,10 +104,10 @@ struct news {
 };
 /* By the address of the packet's skb. Entries are emptied, not deleted: the
  * same addresses come again, and finding one is cheaper than making it. */
-BPF_TABLE("lru_hash", __u64, struct news, news_of, 16384);
+TABLE("lru_hash", __u64, struct news, news_of, 16384, 0);
 /* Where only the message itself can be seen: by what it quotes. Some are about
  * packets that nobody drops here, so the oldest have to make room. */
-BPF_TABLE("lru_hash", __u64, struct news, quoted_news, 8192);
+TABLE("lru_hash", __u64, struct news, quoted_news, 8192, 0);
 /*
  * A message in a queue, by the address of its skb. Its drop is counted as told
  * meanwhile; if the message dies after all, the count is moved.
@@ -95,21 +122,21 @@ struct waiting {
 	__u8 padding[7];
 };
 #define WAITING 4096
-BPF_TABLE("lru_hash", __u64, struct waiting, waiting, WAITING);
+TABLE("lru_hash", __u64, struct waiting, waiting, WAITING, 0);
 /* The last route for a frag-needed that was looked for on this CPU. */
 struct lookup {
 	__u32 be_daddr;
 	__u32 failed;
 };
-BPF_PERCPU_ARRAY(lookups, struct lookup, 1);
+PERCPU_ARRAY(lookups, struct lookup, 1);
 /* The packet that this context is telling about: see context_key(). */
-BPF_HASH(telling, __u64, __u64, 4096);
+TABLE("hash", __u64, __u64, telling, 4096, 0);
 /* What is known of the packet that this context is refusing to send. */
 enum remark {
 	REMARK_HAS_PACKET = 1, /* it will be freed */
 	REMARK_DONTFRAG = 2,   /* the socket wants it in one piece */
 };
-BPF_HASH(remarks, __u64, __u64, 4096);
+TABLE("hash", __u64, __u64, remarks, 4096, 0);
 /* The last packet of this CPU that got an outer header, the device that made
  * it, how deep the stack was, and the header's addresses, each folded into one
  * number; zero where IPsec has yet to make it. */
@@ -120,26 +147,26 @@ struct made {
 	__u32 saddr;
 	__u32 daddr;
 };
-BPF_PERCPU_ARRAY(last_made, struct made, 1);
+PERCPU_ARRAY(last_made, struct made, 1);
 /* What Open vSwitch is sending on this CPU, and by which device. */
 struct sending {
 	__u64 skb;
 	struct net_device *dev;
 };
-BPF_PERCPU_ARRAY(last_sending, struct sending, 1);
+PERCPU_ARRAY(last_sending, struct sending, 1);
 /* How often a module has come or gone. */
-BPF_ARRAY(module_moves, __u64, 1);
+ARRAY(module_moves, __u64, 1);
 /* The packet whose message is in the output path of this CPU right now. */
-BPF_PERCPU_ARRAY(emitting, __u64, 1);
+PERCPU_ARRAY(emitting, __u64, 1);
 
 /* How many messages that arrived had an event in this second. */
 struct received_window {
 	__u64 since;
 	__u64 number;
 };
-BPF_PERCPU_ARRAY(received_windows, struct received_window, 1);
+PERCPU_ARRAY(received_windows, struct received_window, 1);
 /* The message that this CPU is taking up, where its end does not tell. */
-BPF_PERCPU_ARRAY(receiving, __u64, 1);
+PERCPU_ARRAY(receiving, __u64, 1);
 
 /* What a message quotes, or what a packet would be quoted as. */
 struct quote {
@@ -185,5 +212,5 @@ struct refusal {
 	__u32 mark;
 };
 #define NESTING 4
-BPF_PERCPU_ARRAY(refusals, struct refusal, NESTING);
-BPF_PERCPU_ARRAY(depth, __u32, 1);
+PERCPU_ARRAY(refusals, struct refusal, NESTING);
+PERCPU_ARRAY(depth, __u32, 1);

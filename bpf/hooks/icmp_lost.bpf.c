@@ -78,7 +78,7 @@ static __always_inline struct news *news_of_message(const struct quote *quote,
  */
 static __always_inline __u8 hook_of(struct sk_buff *skb)
 {
-	if (!LOAD(skb, dev))
+	if (!LOAD_POINTER(skb, dev))
 		return HOOK_OUTPUT;
 	return LOAD(skb, mac_header) == (typeof(skb->mac_header))~0 ?
 		       HOOK_POSTROUTING :

@@ -98,7 +98,7 @@ int tunnel4_fentry(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct sk_buff *skb = (struct sk_buff *)ctx->args[2];
 
-	note_maker((__u64)skb, LOAD(skb, dev), (__u64)ctx,
+	note_maker((__u64)skb, LOAD_POINTER(skb, dev), (__u64)ctx,
 		   folded4(ctx->args[3]), folded4(ctx->args[4]));
 	return 0;
 }
@@ -127,7 +127,7 @@ static __always_inline void made6(struct sk_buff *skb, struct net_device *dev,
 int tunnel6_fentry(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct sk_buff *skb = (struct sk_buff *)ctx->args[2];
-	struct net_device *dev = LOAD(skb, dev);
+	struct net_device *dev = LOAD_POINTER(skb, dev);
 
 	if (dev && LOAD(skb, len) > IPV6_MIN_MTU)
 		made6(skb, dev, (__u64)ctx);

@@ -176,7 +176,7 @@ why_not_ipv4(struct sk_buff *skb, const struct packet *p, bool nested,
 
 	if (!dst)
 		return CAUSE_NO_ROUTE_ON_SKB;
-	if (!READ(dst, dev) && !LOAD(skb, dev))
+	if (!READ(dst, dev) && !LOAD_POINTER(skb, dev))
 		return CAUSE_NO_DEVICE;
 	if (peek(p, p->at, &ip, sizeof(ip)))
 		return CAUSE_BAD_HEADER;
@@ -219,7 +219,7 @@ static __always_inline enum cause why_not_ipv6(struct sk_buff *skb,
 					      struct flow_key *inside,
 					      bool nested, bool limits_seen)
 {
-	struct net_device *dev = LOAD(skb, dev);
+	struct net_device *dev = LOAD_POINTER(skb, dev);
 	const __u32 *saddr = (const __u32 *)inside->saddr;
 	__u8 type;
 

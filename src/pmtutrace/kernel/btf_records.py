@@ -104,6 +104,7 @@ class Records:
         self.base = base
         self.source = source
         self._types: dict[int, Type] = {}
+        self._members: dict[int, tuple[Member, ...]] = {}
         self._named: dict[Kind, dict[bytes, list[int]]] = {}
         types, self._strings = self._sections()
         self._string_start = base.string_end if base else 0
@@ -144,13 +145,17 @@ class Records:
 
     def members(self, type_id: int) -> tuple[Member, ...]:
         """Return the members of a struct or union, in the file's order."""
+        if type_id in self._members:
+            return self._members[type_id]
         type_ = self[type_id]
         if type_id < self._first:
             return self.base.members(type_id) if self.base else ()
         at = self._starts[type_id - self._first] + 3
-        words = self._words
+        words, flag = self._words, type_.flag
         rows = range(at, at + 3 * type_.vlen, 3)
-        return tuple(self._member(words[i], words[i + 1], words[i + 2], type_.flag) for i in rows)
+        members = tuple(self._member(words[i], words[i + 1], words[i + 2], flag) for i in rows)
+        self._members[type_id] = members
+        return members
 
     def array(self, type_id: int) -> tuple[int, int]:
         """Return the element type's id and the number of elements of an array."""

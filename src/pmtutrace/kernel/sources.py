@@ -37,8 +37,12 @@ TEXTS = (
     "hooks/local.bpf.c",
     "hooks/tunnel_check.bpf.c",
 )
-# What is compiled by itself: all else in bpf/ is static, and becomes part of who calls it.
-_PROGRAM = re.compile(r"^int (\w+)\(struct [^;{]*\)\n\{.*?^\}$", re.M | re.S)
+# Programs, which are compiled by themselves, and static ones, which become part of who calls them.
+_FUNCTION = re.compile(
+    r"^(?:int|(static)(?: \w+)*\s+\**)\s*(\w+)\([^;{}]*\)\n\{.*?^\}$", re.M | re.S
+)
+_COMMENT = re.compile(r"/\*.*?\*/", re.S)
+_WORD = re.compile(r"\w+")
 
 
 def folder() -> Path:
@@ -57,16 +61,34 @@ def text(programs: Collection[str] | None = None) -> str:
     """Return all .bpf.c files as one text with ``#line`` markers.
 
     Args:
-        programs: those to keep, by name; of the others only empty lines stay. None: all.
+        programs: those to keep, by name, with the functions that they call; of the others, which
+            the compiler would only read, nothing stays but empty lines. None: all.
     """
-
-    def kept(found: re.Match[str]) -> str:
-        whole = found[0]
-        return whole if programs is None or found[1] in programs else "\n" * whole.count("\n")
-
     base = folder()
-    parts = [f'#line 1 "{name}"\n{(base / name).read_text()}\n' for name in TEXTS]
-    return _PROGRAM.sub(kept, "".join(parts))
+    whole = "".join(f'#line 1 "{name}"\n{(base / name).read_text()}\n' for name in TEXTS)
+    if programs is None:
+        return whole
+    kept = _called(whole, programs)
+
+    def pruned(found: re.Match[str]) -> str:
+        return found[0] if found[2] in kept else "\n" * found[0].count("\n")
+
+    return _FUNCTION.sub(pruned, whole)
+
+
+def _called(whole: str, programs: Collection[str]) -> set[str]:
+    """Return the names of programs and of all that they call, and of what macros may call."""
+    code = _COMMENT.sub("", whole)
+    words: dict[str, set[str]] = {}
+    for found in _FUNCTION.finditer(code):
+        words.setdefault(found[2], set()).update(_WORD.findall(found[0]))
+    statics = {found[2] for found in _FUNCTION.finditer(code) if found[1]}
+    new = set(programs) | statics.intersection(_WORD.findall(_FUNCTION.sub("", code)))
+    kept: set[str] = set()
+    while new:
+        kept |= new
+        new = {word for name in new for word in words.get(name, ())} & statics - kept
+    return kept
 
 
 def layout_source() -> str:
