@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 
 from pmtutrace.diagnosis import Collector, diagnose, survey
 from pmtutrace.pmtu.watch import Watch
@@ -18,6 +19,7 @@ BY_VERDICT = {
     "rate_limited_host": "ratemask_limits_ptb",
     "rate_limited_global": "ratemask_limits_ptb",
 }
+LINES_ARE_PER_S = 1.1  # the second of Settings.rate, and a tick
 
 
 class Diagnosed:
@@ -28,6 +30,7 @@ class Diagnosed:
 
     def __init__(self, tracer):
         self._tracer = tracer
+        self._left: dict[int, float] = {}  # when each namespace was done with, by inode
         self.findings = []
 
     @contextlib.contextmanager
@@ -35,12 +38,17 @@ class Diagnosed:
         """Record what happens inside, and diagnose it at the end, before the lab is gone."""
         self.findings = []
         only = {node.inum for node in net}
+        # A namespace may get the inode of one that has just gone. Its flows are then those of
+        # before, and have had their lines for this second.
+        rested = max(self._left.get(inum, 0) for inum in only) + LINES_ARE_PER_S
+        time.sleep(max(0, rested - time.monotonic()))
         self._tracer.poll()
         collector = Collector(only)
         collector.begin(self._tracer.counters(), self._tracer.fragments())
         with Watch(only) as watch:
             watch.look()
             yield
+            self._left |= dict.fromkeys(only, time.monotonic())
             for event in (*self._tracer.poll(), *watch.look()):
                 collector.take(event)
         dump.teach()
