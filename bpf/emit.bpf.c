@@ -20,74 +20,85 @@ static __always_inline void lose(int kind)
 }
 
 /* What the compiler may not read together with what is beside it. */
-static __always_inline __u32 alone(__u32 value)
-{
-	asm volatile("" : "+r"(value));
-	return value;
-}
+#define alone(value)                                                          \
+	({                                                                    \
+		__u32 _value = (value);                                       \
+		asm volatile("" : "+r"(_value));                              \
+		_value;                                                       \
+	})
 
-/*
- * A word of a key, read in the pieces in which it was written a moment ago: a
- * CPU that finds a word in several pieces in its store buffer waits until all
- * of them have gone to the cache.
- */
-static __always_inline __u32 word_of(const struct flow_key *key, int at)
-{
-	switch (at * 4) {
-	case __builtin_offsetof(struct flow_key, site):
-		return alone(key->site) | alone(key->verdict) << 16 |
-		       alone(key->cause) << 24;
-	case __builtin_offsetof(struct flow_key, family):
-		return alone(key->family) | alone(key->proto) << 8 |
-		       alone(key->outer_family) << 16 |
-		       alone(key->outer_proto) << 24;
-	case __builtin_offsetof(struct flow_key, be_sport):
-		return alone(key->be_sport) | alone(key->be_dport) << 16;
-	case __builtin_offsetof(struct flow_key, be_outer_dport):
-		return alone(key->be_outer_dport) | alone(key->has_ports) << 16;
-	}
-	return ((const __u32 *)key)[at];
-}
+/* One word after the other, or registers will not do. */
+#define ADD_WORD(digest, by, at, word)                                        \
+	do {                                                                  \
+		__u64 _word = (word);                                         \
+		(digest).first += (by)->of[at] * _word;                       \
+		(digest).second += (by)->of[(at) + 1] * _word;                \
+		asm volatile("" : "+r"((digest).first), "+r"((digest).second));\
+	} while (0)
+
+#define WORD_AT(member) (__builtin_offsetof(struct flow_key, member) / 4)
 
 /*
  * Multilinear hashing: whatever two keys may be, by chance of the factors they
  * have the same digest once in 2^64 (Carter and Wegman 1979, Lemire and Kaser
- * 2014: the upper half of each sum takes every value with the same chance).
+ * 2014: the upper half of each sum takes every value with the same chance). The
+ * second sum may have the numbers of the first, moved by one: that of the last
+ * word in which two keys differ is in no other place of either sum (Mansour,
+ * Nisan and Tiwari 1993 on Toeplitz matrices).
+ * Words that are zero add nothing, so the outer addresses of packets without a
+ * tunnel can be left out.
+ *
+ * Each word is read in the pieces in which it was written a moment ago: a CPU
+ * that finds a word in several pieces in its store buffer waits until all of
+ * them have gone to the cache.
  */
 static __always_inline struct digest digest_of(const struct flow_key *key,
 					       const struct factors *by)
 {
-	__u64 first = 0, second = 0;
+	const __u32 *words = (const __u32 *)key;
+	struct digest sums = {};
 	int i;
 
+	ADD_WORD(sums, by, WORD_AT(netns), key->netns);
+	ADD_WORD(sums, by, WORD_AT(ifindex), key->ifindex);
+	ADD_WORD(sums, by, WORD_AT(tunnel_id), key->tunnel_id);
+	ADD_WORD(sums, by, WORD_AT(site),
+		 alone(key->site) | alone(key->verdict) << 16 |
+			 alone(key->cause) << 24);
+	ADD_WORD(sums, by, WORD_AT(family),
+		 alone(key->family) | alone(key->proto) << 8 |
+			 alone(key->outer_family) << 16 |
+			 alone(key->outer_proto) << 24);
+	ADD_WORD(sums, by, WORD_AT(be_sport),
+		 alone(key->be_sport) | alone(key->be_dport) << 16);
+	ADD_WORD(sums, by, WORD_AT(be_outer_dport),
+		 alone(key->be_outer_dport) | alone(key->has_ports) << 16);
+	ADD_WORD(sums, by, WORD_AT(maker_netns), key->maker_netns);
+	ADD_WORD(sums, by, WORD_AT(maker_ifindex), key->maker_ifindex);
 #pragma unroll
-	for (i = 0; i < sizeof(*key) / 4; i++) {
-		__u64 word = word_of(key, i);
-
-		first += by->first[i] * word;
-		second += by->second[i] * word;
-		/* One word after the other, or registers will not do. */
-		asm volatile("" : "+r"(first), "+r"(second));
-	}
-	return (struct digest){ first, second };
+	for (i = WORD_AT(saddr); i < WORD_AT(outer_saddr); i++)
+		ADD_WORD(sums, by, i, words[i]);
+	if (!key->outer_family)
+		return sums;
+#pragma unroll
+	for (i = WORD_AT(outer_saddr); i < sizeof(*key) / 4; i++)
+		ADD_WORD(sums, by, i, words[i]);
+	return sums;
 }
+_Static_assert(WORD_AT(saddr) == 9, "digest_of() has all words");
 
-/* The counter of this key on this CPU. If the table is full, the one that
- * takes in all the rest with the same verdict and cause. *first says that
- * nobody has counted this key before. */
-static __always_inline struct flow_count *counter_of(struct flow_key *key,
+/* The counter of r->key, whose digest is known, on this CPU. If the table is
+ * full, the one that takes in all the rest with the same verdict and cause.
+ * *first says that nobody has counted this key before. */
+static __always_inline struct flow_count *counter_of(struct refusal *r,
 						     bool *first)
 {
+	struct digest digest = r->digest;
+	struct flow_key *key = &r->key;
 	struct flow_count *count, *zero;
-	struct digest digest;
-	struct factors *by;
 	int rest = 0;
 
 	*first = false;
-	by = factors.lookup(&rest);
-	if (!by)
-		return 0;
-	digest = digest_of(key, by);
 	count = counts.lookup(&digest);
 	if (count)
 		return count;
@@ -148,16 +159,24 @@ static __always_inline bool is_due(struct config *cfg, struct flow_key *key,
 	return true;
 }
 
-/* One more packet for this key. The additions are atomic because an interrupt
+/* One more packet for r->key. The additions are atomic because an interrupt
  * may count for the same key while a process context is at it. Return the
  * counter if an event is to be streamed. */
-static __always_inline struct flow_count *
-count_packet(struct config *cfg, struct flow_key *key, __u32 length, __u32 mtu)
+static __always_inline struct flow_count *count_packet(struct config *cfg,
+						       struct refusal *r)
 {
-	bool first, due;
-	struct flow_count *count = counter_of(key, &first);
 	__u64 now = bpf_jiffies64(); /* costs nothing, reading a clock does */
+	__u32 length = r->length, mtu = r->mtu;
+	struct flow_count *count;
+	struct factors *by;
+	bool first, due;
+	int zero = 0;
 
+	by = factors.lookup(&zero);
+	if (!by)
+		return 0;
+	r->digest = digest_of(&r->key, by);
+	count = counter_of(r, &first);
 	if (!count)
 		return 0;
 	__sync_fetch_and_add(&count->packets, 1);
@@ -167,7 +186,7 @@ count_packet(struct config *cfg, struct flow_key *key, __u32 length, __u32 mtu)
 	count->last = now;
 	if (length > count->max_length)
 		count->max_length = length;
-	due = is_due(cfg, key, count, now, mtu) || first || cfg->every;
+	due = is_due(cfg, &r->key, count, now, mtu) || first || cfg->every;
 	count->mtu = mtu;
 	return due ? count : 0;
 }
@@ -192,13 +211,9 @@ static __always_inline void copy_key(struct event *event,
 				     const struct flow_key *key)
 {
 	__u64 *to = (__u64 *)&event->key;
-	int at;
+	const __u64 *from = (const __u64 *)key;
 
-#pragma unroll
-	for (at = 0; at < sizeof(*key) / 8; at++)
-		to[at] = ((const __u64 *)key)[at];
-	_Static_assert(sizeof(*key) % 8 == 4, "one word is left");
-	((__u32 *)to)[2 * at] = ((const __u32 *)key)[2 * at];
+	__builtin_memcpy(to, from, sizeof(*key));
 }
 
 /* An event about a flow whose fixed part is zero but for that, or 0 if the ring
@@ -257,16 +272,16 @@ static __always_inline void stream_path(struct path_event *event)
 /* Take the room of this level of nesting; give it back with leave(). */
 static __always_inline struct refusal *enter(void)
 {
-	int zero = 0, mine;
-	__u32 *level = depth.lookup(&zero);
+	struct here *cpu = here();
 	struct refusal *r;
+	int mine;
 
-	if (!level)
+	if (!cpu)
 		return 0;
-	mine = *level;
+	mine = cpu->depth;
 	r = refusals.lookup(&mine);
 	if (r)
-		*level = mine + 1;
+		cpu->depth = mine + 1;
 	else
 		lose(LOSS_NESTED);
 	return r;
@@ -274,11 +289,10 @@ static __always_inline struct refusal *enter(void)
 
 static __always_inline void leave(void)
 {
-	int zero = 0;
-	__u32 *level = depth.lookup(&zero);
+	struct here *cpu = here();
 
-	if (level)
-		*level -= 1;
+	if (cpu)
+		cpu->depth -= 1;
 }
 
 /* What the image puts behind the programs that call it; the numbers only stand
@@ -286,3 +300,4 @@ static __always_inline void leave(void)
 static int (*call_parse)(struct refusal *r) = (void *)CALL_parse;
 static int (*call_report)(struct refusal *r) = (void *)CALL_report;
 static int (*call_fragmented)(struct refusal *r) = (void *)CALL_fragmented;
+static int (*call_queued)(struct sk_buff *skb) = (void *)CALL_queued;

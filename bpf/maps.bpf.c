@@ -36,9 +36,8 @@
 		__u32 max_entries;                                            \
 		int flags;                                                    \
 	};                                                                    \
-	__attribute__((section("maps/" kind))) struct name##_table name = {   \
-		.max_entries = (entries), .flags = (map_flags)                \
-	}
+	__attribute__((section("maps/" kind))) static struct name##_table     \
+		name = { .max_entries = (entries), .flags = (map_flags) }
 #define ARRAY(name, leaf_type, entries)                                       \
 	TABLE("array", int, leaf_type, name, entries, 0)
 #define PERCPU_ARRAY(name, leaf_type, entries)                                \
@@ -61,10 +60,10 @@ TABLE("percpu_hash", struct digest, struct flow_count, counts, MAX_FLOWS,
 /* Whose digest it is: there before its counter is. */
 TABLE("hash", struct digest, struct flow_key, keys, MAX_FLOWS, COUNTS_FLAGS);
 /* Both halves of a digest are sums of the words of a key, each word times a
- * number of its own: these, which are drawn when a tracer starts. */
+ * number of its own: these, which are drawn when a tracer starts; for the second
+ * half, the number after that one. */
 struct factors {
-	__u64 first[sizeof(struct flow_key) / 4];
-	__u64 second[sizeof(struct flow_key) / 4];
+	__u64 of[sizeof(struct flow_key) / 4 + 1];
 };
 ARRAY(factors, struct factors, 1);
 /* A counter that nobody writes to: on the stack, of which functions that are
@@ -114,21 +113,16 @@ TABLE("lru_hash", __u64, struct news, quoted_news, 8192, 0);
  */
 struct waiting {
 	struct flow_key key; /* of its drop, once that is counted */
+	__u32 length;
+	struct digest digest;
 	__u64 quoted;
 	__u64 about; /* the key of its news */
-	__u32 length;
 	__u32 mtu;
 	__u8 counted;
-	__u8 padding[7];
+	__u8 padding[3];
 };
 #define WAITING 4096
 TABLE("lru_hash", __u64, struct waiting, waiting, WAITING, 0);
-/* The last route for a frag-needed that was looked for on this CPU. */
-struct lookup {
-	__u32 be_daddr;
-	__u32 failed;
-};
-PERCPU_ARRAY(lookups, struct lookup, 1);
 /* The packet that this context is telling about: see context_key(). */
 TABLE("hash", __u64, __u64, telling, 4096, 0);
 /* What is known of the packet that this context is refusing to send. */
@@ -137,9 +131,17 @@ enum remark {
 	REMARK_DONTFRAG = 2,   /* the socket wants it in one piece */
 };
 TABLE("hash", __u64, __u64, remarks, 4096, 0);
-/* The last packet of this CPU that got an outer header, the device that made
- * it, how deep the stack was, and the header's addresses, each folded into one
- * number; zero where IPsec has yet to make it. */
+/* How often a module has come or gone. */
+ARRAY(module_moves, __u64, 1);
+
+/* The last route for a frag-needed that was looked for. */
+struct lookup {
+	__u32 be_daddr;
+	__u32 failed;
+};
+/* The last packet that got an outer header, the device that made it, how deep
+ * the stack was, and the header's addresses, each folded into one number; zero
+ * where IPsec has yet to make it. */
 struct made {
 	__u64 skb;
 	struct net_device *dev;
@@ -147,26 +149,35 @@ struct made {
 	__u32 saddr;
 	__u32 daddr;
 };
-PERCPU_ARRAY(last_made, struct made, 1);
-/* What Open vSwitch is sending on this CPU, and by which device. */
+/* What Open vSwitch is sending, and by which device. */
 struct sending {
 	__u64 skb;
 	struct net_device *dev;
 };
-PERCPU_ARRAY(last_sending, struct sending, 1);
-/* How often a module has come or gone. */
-ARRAY(module_moves, __u64, 1);
-/* The packet whose message is in the output path of this CPU right now. */
-PERCPU_ARRAY(emitting, __u64, 1);
-
 /* How many messages that arrived had an event in this second. */
 struct received_window {
 	__u64 since;
 	__u64 number;
 };
-PERCPU_ARRAY(received_windows, struct received_window, 1);
-/* The message that this CPU is taking up, where its end does not tell. */
-PERCPU_ARRAY(receiving, __u64, 1);
+/* What is known of one CPU, in one map: each is two more lines of cache. */
+struct here {
+	__u32 depth;   /* of nesting, see struct refusal */
+	__u32 padding;
+	__u64 emitting; /* the packet whose message is in the output path now */
+	struct lookup route;
+	struct made made;
+	struct sending sending;
+	struct received_window received;
+	__u64 receiving; /* the message taken up, where its end does not tell */
+};
+PERCPU_ARRAY(cpus, struct here, 1);
+
+static __always_inline struct here *here(void)
+{
+	int zero = 0;
+
+	return cpus.lookup(&zero);
+}
 
 /* What a message quotes, or what a packet would be quoted as. */
 struct quote {
@@ -181,36 +192,37 @@ struct quote {
  */
 struct refusal {
 	struct flow_key key;
-	struct flow_key inside;
+	__u32 length;
 	struct packet packet;
 	struct packet cursor; /* how far it has been parsed */
 	struct upper upper;
-	struct quote quote;
 	struct sk_buff *skb;
-	struct dst_entry *dst;
 	struct net_device *out;
 	struct net_device *maker; /* of the outer header, 0 if not known */
 	__u64 stack; /* an address of it */
 	__u64 location;
-	__u64 news_location;
-	__u64 about;   /* the key of its news */
 	__u64 message; /* the skb of the message, while it waits */
+	struct digest digest; /* of key, once that is counted */
 	__u32 reason;
-	__u32 news_reason;
 	__u32 told_mtu; /* what the message says, where that was seen */
 	__u32 mtu;
-	__u32 length;
 	__u16 site;
 	__u8 check;
 	__u8 silent;
 	__u8 known; /* verdict of the message, or none */
 	__u8 cause; /* of its suppression, if that was seen */
-	__u8 news_hook;
 	__u8 nested;
 	__u8 ipv6;
+	__u8 line;   /* whether a lost message is to have one */
+	__u8 joined; /* by a bridge, of fragments that do not fit as they came */
+	__u8 news_hook;
 	__u16 flags; /* of the event, where there is no packet; likewise: */
 	__u32 mark;
+	__u32 news_reason;
+	__u64 news_location;
+	__u64 about; /* the key of its news */
+	struct dst_entry *dst;
+	struct quote quote;
 };
 #define NESTING 4
 PERCPU_ARRAY(refusals, struct refusal, NESTING);
-PERCPU_ARRAY(depth, __u32, 1);

@@ -53,9 +53,11 @@ static __always_inline void fill_drop(struct event *event, struct refusal *r)
 }
 
 /* Count a refusal and stream it when it is due: whoever has filled in r. A
- * socket may be refused before there is a packet. */
+ * socket may be refused before there is a packet. Without a verdict, it is a
+ * packet that leaves as fragments. */
 int report(struct refusal *r)
 {
+	bool dropped = r->key.verdict != VERDICT_NONE;
 	struct flow_count *count;
 	struct config *cfg;
 	struct event *event;
@@ -69,10 +71,10 @@ int report(struct refusal *r)
 	if (r->skb)
 		name_maker(r);
 	forget();
-	count = count_packet(cfg, &r->key, r->length, r->mtu);
+	count = count_packet(cfg, r);
 	if (!count)
 		return 0;
-	event = reserve_event(EVENT_DROP, &r->key);
+	event = reserve_event(dropped ? EVENT_DROP : EVENT_FRAGMENTED, &r->key);
 	if (!event)
 		return 0;
 	packets = count->packets;
@@ -81,11 +83,12 @@ int report(struct refusal *r)
 	fill_drop(event, r);
 	if (r->skb) {
 		fill_packet(event, r);
-		copy_packet(event, &r->packet, cfg->caplen);
 	} else {
 		event->flags = r->flags;
 		event->mark = r->mark;
 	}
+	if (r->skb || !dropped)
+		copy_packet(event, &r->packet, cfg->caplen);
 	stream(event);
 	return 0;
 }

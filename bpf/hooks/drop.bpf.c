@@ -82,13 +82,16 @@ static __always_inline __u32 mtu_at(struct sk_buff *skb, struct refusal *r)
 		largest = READ(cb, frag_max_size);
 	} else {
 		struct inet_skb_parm *cb = (struct inet_skb_parm *)&skb->cb;
+		bool bridging = r->check == CHECK_BRIDGE_FRAGMENT4;
 		bool forwarding = READ(cb, flags) & IPSKB_FORWARDED ||
 				  r->check == CHECK_FORWARD4;
 
-		mtu = r->check == CHECK_BRIDGE_FRAGMENT4 ?
-			      READ(r->out, mtu) :
-			      mtu_ipv4(r->dst, forwarding);
+		mtu = mtu_ipv4(r->dst, forwarding && !bridging);
 		largest = READ(cb, frag_max_size);
+		if (bridging) {
+			r->joined = largest > mtu;
+			mtu = READ(r->out, mtu);
+		}
 	}
 	/* Never refragment to larger pieces than arrived. */
 	return largest && largest < mtu ? largest : mtu;
@@ -111,10 +114,7 @@ static __always_inline bool refused_for_size(struct sk_buff *skb,
 		return !is_forwardable(skb, r->out, r->mtu);
 	if (r->check == CHECK_PORT)
 		return frame_length(skb, r->out) > r->mtu && !gso_size(skb);
-	/* Fragments that the bridge has joined must fit as they came. */
-	if (r->check == CHECK_BRIDGE_FRAGMENT4 &&
-	    READ((struct inet_skb_parm *)&skb->cb, frag_max_size) >
-		    mtu_ipv4(r->dst, false))
+	if (r->joined)
 		return true;
 	/* The size is tested with a route: IPsec refuses, and takes it away. */
 	if (!r->mtu || r->length <= r->mtu || may_split ||
@@ -156,11 +156,10 @@ static __always_inline void take(struct refusal *r, const struct news *news)
 /* The message is out: the one that was under way before it goes on. */
 static __always_inline void stop_emitting(__u64 skb, const struct news *news)
 {
-	int zero = 0;
-	__u64 *slot = emitting.lookup(&zero);
+	struct here *cpu = here();
 
-	if (slot && *slot == skb)
-		*slot = news->under;
+	if (cpu && cpu->emitting == skb)
+		cpu->emitting = news->under;
 }
 
 /* What is known of the message to the sender, taken out of the books. */
@@ -203,26 +202,24 @@ static __always_inline void take_news(struct sk_buff *skb, struct refusal *r,
 static __always_inline enum way_back way_back(struct refusal *r,
 					      struct config *cfg)
 {
-	int zero = 0;
-	struct lookup *last = lookups.lookup(&zero);
+	struct here *cpu = here();
 	__u32 be_saddr;
 
-	if (!cfg->routes || !last)
+	if (!cfg->routes || !cpu)
 		return WAY_BACK_UNSEEN;
 	if (peek(&r->packet, r->packet.at + 12, &be_saddr, sizeof(be_saddr)) ||
-	    last->be_daddr != be_saddr)
+	    cpu->route.be_daddr != be_saddr)
 		return WAY_BACK_NOT_ASKED;
-	return last->failed ? WAY_BACK_NONE : WAY_BACK_FOUND;
+	return cpu->route.failed ? WAY_BACK_NONE : WAY_BACK_FOUND;
 }
 
 /* What was looked up for this packet says nothing about the next. */
 static __always_inline void forget_route(void)
 {
-	int zero = 0;
-	struct lookup *last = lookups.lookup(&zero);
+	struct here *cpu = here();
 
-	if (last)
-		last->be_daddr = 0;
+	if (cpu)
+		cpu->route.be_daddr = 0;
 }
 
 static __always_inline void judge(struct sk_buff *skb, struct refusal *r,
@@ -247,7 +244,7 @@ static __always_inline void judge(struct sk_buff *skb, struct refusal *r,
 	}
 	if (r->ipv6) {
 		way = WAY_BACK_UNSEEN;
-		key->cause = why_not_ipv6(skb, &r->packet, &r->upper, &r->inside,
+		key->cause = why_not_ipv6(skb, &r->packet, &r->upper, key,
 					  nested, cfg->why);
 	} else {
 		way = way_back(r, cfg);
@@ -303,6 +300,7 @@ examine(struct sk_buff *skb, struct refusal *r, struct config *cfg)
 	if (!r->out) /* no route, or one that is only a tunnel's metadata */
 		r->out = (struct net_device *)READ(skb, dev);
 	r->length = network_length(skb, &r->packet);
+	r->joined = false;
 	r->mtu = r->told_mtu ? r->told_mtu : mtu_at(skb, r);
 	/* A tunnel's own limit is not that of the route to the tunnel. */
 	if (!r->told_mtu && r->check == CHECK_NEWS && r->mtu >= r->length)
@@ -319,6 +317,7 @@ static __always_inline void note_counted(struct refusal *r)
 	if (!w || w->about != r->about)
 		return;
 	w->key = r->key;
+	w->digest = r->digest;
 	w->length = r->length;
 	w->mtu = r->mtu;
 	w->counted = 1;
@@ -328,7 +327,6 @@ static __always_inline void freed(struct sk_buff *skb, struct refusal *r,
 				  struct config *cfg)
 {
 	enum finding finding = examine(skb, r, cfg);
-	enum bearing bearing;
 
 	forget();
 	r->cursor = r->packet;
@@ -336,7 +334,7 @@ static __always_inline void freed(struct sk_buff *skb, struct refusal *r,
 	if (finding == FOUND_REFUSED)
 		call_parse(r); /* if it can be read */
 	forget();
-	bearing = message_lost(cfg, skb, r, finding == FOUND_OTHER);
+	message_lost(cfg, skb, r, finding == FOUND_OTHER);
 	if (finding != FOUND_REFUSED || !cfg->counting)
 		return;
 	forget();
@@ -345,7 +343,7 @@ static __always_inline void freed(struct sk_buff *skb, struct refusal *r,
 		return;
 	r->key.ifindex = r->out ? READ(r->out, ifindex) : 0;
 	r->key.site = r->site;
-	judge(skb, r, cfg, r->nested || bearing == BEARS_MESSAGE);
+	judge(skb, r, cfg, r->nested);
 	forget_route();
 	forget();
 	r->skb = skb;

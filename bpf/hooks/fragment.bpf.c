@@ -4,32 +4,10 @@
  * location (6.3, dd1b527831a3): hot, once for each packet that comes to a good
  * end, which leaves after two comparisons. */
 
-static __always_inline void stream_fragmented(struct config *cfg,
-					      struct refusal *r,
-					      struct flow_count *count)
-{
-	struct event *event = reserve_event(EVENT_FRAGMENTED, &r->key);
-	__u64 packets;
-
-	if (!event)
-		return;
-	packets = count->packets;
-	event->count = packets - count->streamed;
-	count->streamed = packets;
-	event->jiffies = bpf_jiffies64();
-	event->length = r->length;
-	event->mtu = r->mtu;
-	copy_name(event->dev, r->out);
-	copy_kind(event->kind, r->out);
-	copy_packet(event, &r->packet, cfg->caplen);
-	stream(event);
-}
-
 /* Count a packet that has a tunnel's outer header: r->key is zero but for the
  * flow. Called, as what is in called.bpf.c. */
 int fragmented(struct refusal *r)
 {
-	struct flow_count *count;
 	struct config *cfg;
 	int zero = 0;
 
@@ -41,10 +19,12 @@ int fragmented(struct refusal *r)
 		return 0;
 	r->key.ifindex = READ(r->out, ifindex);
 	r->mtu = r->ipv6 ? mtu_ipv6(r->dst, false) : mtu_ipv4(r->dst, false);
-	forget();
-	count = count_packet(cfg, &r->key, r->length, r->mtu);
-	if (count)
-		stream_fragmented(cfg, r, count);
+	r->skb = 0;
+	r->location = 0;
+	r->reason = 0;
+	r->flags = 0;
+	r->mark = 0;
+	call_report(r);
 	return 0;
 }
 

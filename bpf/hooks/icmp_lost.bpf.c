@@ -42,12 +42,12 @@ static __always_inline bool is_own_message(const struct packet *p, __u32 iif,
 static __always_inline struct news *emitted(__u64 *about)
 {
 	int zero = 0;
-	__u64 *skb = emitting.lookup(&zero);
+	struct here *cpu = cpus.lookup(&zero);
 	struct news *news;
 
-	if (!skb || !*skb)
+	if (!cpu || !cpu->emitting)
 		return 0;
-	*about = *skb;
+	*about = cpu->emitting;
 	news = news_of.lookup(about);
 	return news && news->verdict ? news : 0;
 }
@@ -97,13 +97,13 @@ static __always_inline void mark_lost(struct news *news, struct sk_buff *skb,
 
 /* The line of a message that cannot be laid to a drop to come. */
 static __always_inline void stream_lost(struct config *cfg, struct sk_buff *skb,
-					struct refusal *r, __u16 flags)
+					struct refusal *r)
 {
 	struct event *event = reserve_event(EVENT_ICMP_LOST, &r->key);
 
 	if (!event)
 		return;
-	event->flags = flags;
+	event->flags = r->flags;
 	event->location = r->location;
 	event->reason = r->reason;
 	event->news_hook = hook_of(skb);
@@ -112,6 +112,7 @@ static __always_inline void stream_lost(struct config *cfg, struct sk_buff *skb,
 	stream(event);
 }
 
+/* Nothing else is known of it. */
 static __always_inline void lost_alone(struct config *cfg, struct sk_buff *skb,
 				       struct refusal *r)
 {
@@ -123,7 +124,22 @@ static __always_inline void lost_alone(struct config *cfg, struct sk_buff *skb,
 	if (cfg->filter_netns && !watched_netns.lookup(&r->key.netns))
 		return;
 	r->key.ifindex = dev ? READ(dev, ifindex) : 0;
-	stream_lost(cfg, skb, r, 0);
+	r->flags = 0;
+	r->line = true;
+}
+
+/* Add to the counter of r->key, or take away: one packet, which has had a line. */
+static __always_inline struct flow_count *add(struct refusal *r, __u64 sign,
+					      bool *first)
+{
+	struct flow_count *count = counter_of(r, first);
+
+	if (!count)
+		return 0;
+	__sync_fetch_and_add(&count->packets, sign);
+	__sync_fetch_and_add(&count->streamed, sign);
+	__sync_fetch_and_add(&count->bytes, sign * r->length);
+	return count;
 }
 
 /*
@@ -133,24 +149,24 @@ static __always_inline void lost_alone(struct config *cfg, struct sk_buff *skb,
  */
 static __always_inline bool move_count(struct config *cfg, struct refusal *r)
 {
-	struct flow_count *count;
-	bool first;
+	const __u64 more = (VERDICT_LOST - VERDICT_TOLD) << 16;
 	__u64 now = bpf_jiffies64();
+	struct flow_count *count;
+	struct factors *by;
+	int zero = 0;
+	bool first;
 
-	count = counter_of(&r->key, &first);
-	if (!count)
+	by = factors.lookup(&zero);
+	if (!by || !add(r, -1, &first))
 		return false;
-	__sync_fetch_and_add(&count->packets, -1);
-	__sync_fetch_and_add(&count->streamed, -1);
-	__sync_fetch_and_add(&count->bytes, -(__u64)r->length);
+	/* Both of digest_of()'s sums grow by what that word has more. */
 	r->key.verdict = VERDICT_LOST;
+	r->digest.first += by->of[WORD_AT(site)] * more;
+	r->digest.second += by->of[WORD_AT(site) + 1] * more;
 	forget();
-	count = counter_of(&r->key, &first);
+	count = add(r, 1, &first);
 	if (!count)
 		return false;
-	__sync_fetch_and_add(&count->packets, 1);
-	__sync_fetch_and_add(&count->streamed, 1);
-	__sync_fetch_and_add(&count->bytes, r->length);
 	if (!count->first)
 		count->first = now;
 	count->last = now;
@@ -175,12 +191,13 @@ static __always_inline bool lost_waiting(struct config *cfg,
 		return false;
 	if (w->counted) {
 		r->key = w->key;
+		r->digest = w->digest;
 		r->length = w->length;
 		r->mtu = w->mtu;
 		waiting.delete(&address);
 		forget();
-		if (move_count(cfg, r))
-			stream_lost(cfg, skb, r, FLAG_COUNTED_TOLD);
+		r->flags = FLAG_COUNTED_TOLD;
+		r->line = move_count(cfg, r);
 		return true;
 	}
 	about = w->about;
@@ -192,45 +209,51 @@ static __always_inline bool lost_waiting(struct config *cfg,
 	return true;
 }
 
-enum bearing {
-	BEARS_NOTHING,
-	BEARS_MESSAGE, /* the packet in hand is, or carries, a message that was
-			* being sent when this one was refused */
-};
-
 /*
- * The packet in hand is freed. Is it a message, or does it carry one in a
- * tunnel (then the cursor stands at it)? Its news is that it was lost. Only a
- * message that is not in a tunnel gets a line if nothing else is known of it.
+ * If the packet in hand is a message, or carries one in a tunnel (then the
+ * cursor stands at it), its news is that it was lost. Such a message was being
+ * sent when this packet was refused.
  */
-static __always_inline enum bearing
-message_lost(struct config *cfg, struct sk_buff *skb, struct refusal *r,
-	     bool bare)
+static __always_inline void lose_message(struct config *cfg,
+					 struct sk_buff *skb,
+					 struct refusal *r, bool bare)
 {
 	struct quote *quote = &r->quote;
 	struct news lost = {}, *news;
 	__u64 about;
 	bool ipv6;
 
-	if (!is_own_message(&r->cursor, LOAD(skb, skb_iif), quote, &ipv6))
-		return BEARS_NOTHING;
-	if (lost_waiting(cfg, skb, r, quote, ipv6))
-		return BEARS_NOTHING;
+	if (!is_own_message(&r->cursor, LOAD(skb, skb_iif), quote, &ipv6) ||
+	    lost_waiting(cfg, skb, r, quote, ipv6))
+		return;
 	if (message_has_packet(cfg, ipv6)) {
 		news = news_of_message(quote, ipv6, &about);
 	} else if (bare) {
 		mark_lost(&lost, skb, r);
 		note_quoted(quote, &lost);
-		return BEARS_NOTHING;
+		return;
 	} else {
 		about = quote_key(quote);
 		news = quoted_news.lookup(&about);
 	}
 	if (news) {
 		mark_lost(news, skb, r);
-		return ipv6 == r->ipv6 ? BEARS_MESSAGE : BEARS_NOTHING;
-	}
-	if (bare)
+		if (ipv6 == r->ipv6)
+			r->nested = true;
+	} else if (bare) {
 		lost_alone(cfg, skb, r);
-	return BEARS_NOTHING;
+	}
+}
+
+/* The packet in hand is freed. Only a message that is not in a tunnel gets a
+ * line if nothing else is known of it. */
+static __always_inline void message_lost(struct config *cfg,
+					 struct sk_buff *skb,
+					 struct refusal *r, bool bare)
+{
+	r->line = false;
+	lose_message(cfg, skb, r, bare);
+	forget();
+	if (r->line)
+		stream_lost(cfg, skb, r);
 }

@@ -10,10 +10,11 @@ static __always_inline bool may_tell(void)
 {
 	int zero = 0;
 	struct config *cfg = settings.lookup(&zero);
-	struct received_window *w = received_windows.lookup(&zero);
+	struct here *cpu = here();
+	struct received_window *w = &cpu->received;
 	__u64 now = bpf_jiffies64();
 
-	if (!cfg || !w || cfg->every)
+	if (!cfg || !cpu || cfg->every)
 		return true;
 	if (now - w->since >= cfg->second) {
 		w->since = now;
@@ -79,23 +80,21 @@ int receive6_fexit(struct bpf_raw_tracepoint_args *ctx)
 /* At the end of a function a kretprobe has no arguments any more. */
 int receive_enter_kprobe(struct pt_regs *ctx)
 {
-	int zero = 0;
-	__u64 *slot = receiving.lookup(&zero);
+	struct here *cpu = here();
 
-	if (slot)
-		*slot = PT_REGS_PARM1(ctx);
+	if (cpu)
+		cpu->receiving = PT_REGS_PARM1(ctx);
 	return 0;
 }
 
 static __always_inline void received_entered(bool ipv6)
 {
-	int zero = 0;
-	__u64 *slot = receiving.lookup(&zero);
-	__u64 skb = slot ? *slot : 0;
+	struct here *cpu = here();
+	__u64 skb = cpu ? cpu->receiving : 0;
 
 	if (!skb)
 		return;
-	*slot = 0;
+	cpu->receiving = 0;
 	received((struct sk_buff *)skb, ipv6);
 }
 

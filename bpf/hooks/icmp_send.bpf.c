@@ -84,14 +84,13 @@ static __always_inline void end(void)
 static __always_inline void hand_over(__u64 skb, bool ipv6)
 {
 	struct news *news = news_about(skb);
-	int zero = 0;
-	__u64 *slot = emitting.lookup(&zero);
+	struct here *cpu = here();
 
-	if (!slot || !news)
+	if (!cpu || !news)
 		return;
-	if (*slot != skb)
-		news->under = *slot;
-	*slot = skb;
+	if (cpu->emitting != skb)
+		news->under = cpu->emitting;
+	cpu->emitting = skb;
 	/* Without an attempt seen before, what is there is about another packet. */
 	if (news->verdict != VERDICT_SUPPRESSED)
 		begin_news(news, 0);

@@ -5,23 +5,21 @@
 
 static __always_inline void note_vport(__u64 skb, __u64 vport)
 {
-	int zero = 0;
-	struct sending *sending = last_sending.lookup(&zero);
+	struct here *cpu = here();
 
-	if (!sending)
+	if (!cpu)
 		return;
-	sending->skb = skb;
+	cpu->sending.skb = skb;
 	/* struct vport begins with its device. */
-	load_kernel(&sending->dev, sizeof(sending->dev), (const void *)vport);
+	load_kernel(&cpu->sending.dev, 8, (const void *)vport);
 }
 
 /* The device of the port that this packet was being sent to, or none. */
 static __always_inline struct net_device *port_of(struct sk_buff *skb)
 {
-	int zero = 0;
-	struct sending *sending = last_sending.lookup(&zero);
+	struct here *cpu = here();
 
-	return sending && sending->skb == (__u64)skb ? sending->dev : 0;
+	return cpu && cpu->sending.skb == (__u64)skb ? cpu->sending.dev : 0;
 }
 
 int vport_send_kprobe(struct pt_regs *ctx)

@@ -8,18 +8,17 @@ int fib_table_lookup(struct bpf_raw_tracepoint_args *ctx)
 {
 	const struct flowi4 *flow =
 		(const struct flowi4 *)ctx->args[TP_fib_table_lookup__flp];
-	struct lookup *last;
-	int zero = 0;
+	struct here *cpu;
 
 	/* icmp_route_lookup() says in the flow what it is looking for. */
 	if (LOAD(flow, __fl_common.flowic_proto) != PROTO_ICMP ||
 	    !is_too_big(4, LOAD(flow, uli.icmpt.type),
 			LOAD(flow, uli.icmpt.code)))
 		return 0;
-	last = lookups.lookup(&zero);
-	if (last) {
-		last->be_daddr = LOAD(flow, daddr);
-		last->failed = (int)ctx->args[TP_fib_table_lookup__err] < 0;
+	cpu = here();
+	if (cpu) {
+		cpu->route.be_daddr = LOAD(flow, daddr);
+		cpu->route.failed = (int)ctx->args[TP_fib_table_lookup__err] < 0;
 	}
 	return 0;
 }

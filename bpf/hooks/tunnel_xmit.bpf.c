@@ -8,16 +8,10 @@
 static __always_inline void note_maker(__u64 skb, struct net_device *dev,
 				       __u64 stack, __u32 saddr, __u32 daddr)
 {
-	int zero = 0;
-	struct made *made = last_made.lookup(&zero);
+	struct here *cpu = here();
 
-	if (!made)
-		return;
-	made->skb = skb;
-	made->dev = dev;
-	made->stack = stack;
-	made->saddr = saddr;
-	made->daddr = daddr;
+	if (cpu)
+		cpu->made = (struct made){ skb, dev, stack, saddr, daddr };
 }
 
 /* An address as one number, which is not zero; IPv4 ones as they are mapped. */
@@ -77,10 +71,10 @@ maker_of(struct sk_buff *skb, const struct flow_key *key, bool ipv6,
 	const __u8 *saddr = key->outer_family ? key->outer_saddr : key->saddr;
 	const __u8 *daddr = key->outer_family ? key->outer_daddr : key->daddr;
 	__u8 proto = key->outer_family ? key->outer_proto : key->proto;
-	int zero = 0;
-	struct made *made = last_made.lookup(&zero);
+	struct here *cpu = here();
+	const struct made *made = &cpu->made;
 
-	if (!made || made->stack - stack >= STACK_SIZE || !carries(proto) ||
+	if (!cpu || made->stack - stack >= STACK_SIZE || !carries(proto) ||
 	    was_forwarded(skb, ipv6))
 		return 0;
 	if (made->skb != (__u64)skb && !READ_BITS(skb, sk_buff, encapsulation))

@@ -3,22 +3,26 @@
  * neighbour, or the device's. neigh:neigh_event_send_done (5.0),
  * qdisc:qdisc_enqueue (5.15). Hot: once for each packet that has to queue. */
 
-static __always_inline void waits(struct config *cfg, struct sk_buff *skb)
+/* If this packet is a message, note that it waits. Called, as what is in
+ * called.bpf.c. */
+int queued(struct sk_buff *skb)
 {
 	struct news told = { .verdict = VERDICT_TOLD };
 	struct waiting w = {};
 	struct packet p = packet_of(skb);
 	__u64 address = (__u64)skb;
+	int zero = 0;
+	struct config *cfg = settings.lookup(&zero);
 	struct quote quote;
 	struct news *news;
 	bool ipv6;
 
-	if (!is_own_message(&p, READ(skb, skb_iif), &quote, &ipv6))
-		return;
+	if (!cfg || !is_own_message(&p, READ(skb, skb_iif), &quote, &ipv6))
+		return 0;
 	if (message_has_packet(cfg, ipv6)) {
 		news = news_of_message(&quote, ipv6, &w.about);
 		if (!news || news->verdict != VERDICT_TOLD)
-			return;
+			return 0;
 		news->message = address;
 	} else {
 		told.message = address;
@@ -28,6 +32,7 @@ static __always_inline void waits(struct config *cfg, struct sk_buff *skb)
 	w.quoted = quote_hash(0, &quote);
 	if (waiting.update(&address, &w))
 		lose(LOSS_NEWS_FULL);
+	return 0;
 }
 
 #ifdef HAVE_TP_neigh_event_send_done
@@ -35,16 +40,13 @@ static __always_inline void waits(struct config *cfg, struct sk_buff *skb)
 int neigh_event_send_done(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct neighbour *neigh = (struct neighbour *)ctx->args[0];
-	struct config *cfg;
 	struct sk_buff *skb;
-	int zero = 0;
 
 	if (!(int)ctx->args[1])
 		return 0;
 	skb = READ(neigh, arp_queue.prev);
-	cfg = settings.lookup(&zero);
-	if (cfg && skb && (void *)skb != (void *)&neigh->arp_queue)
-		waits(cfg, skb);
+	if (skb && (void *)skb != (void *)&neigh->arp_queue)
+		call_queued(skb);
 	return 0;
 }
 #endif
@@ -56,11 +58,11 @@ int qdisc_enqueue(struct bpf_raw_tracepoint_args *ctx)
 		(struct sk_buff *)ctx->args[TP_qdisc_enqueue__skb];
 	int zero = 0;
 	struct config *cfg = settings.lookup(&zero);
-	__u64 *slot = emitting.lookup(&zero);
+	struct here *cpu = here();
 
 	/* Only what is being sent right now, where that can be seen. */
-	if (cfg && slot && (*slot || !cfg->sent4 || !cfg->attempt6))
-		waits(cfg, skb);
+	if (cfg && cpu && (cpu->emitting || !cfg->sent4 || !cfg->attempt6))
+		call_queued(skb);
 	return 0;
 }
 #endif

@@ -57,99 +57,36 @@
  * Copy size octets of kernel memory; size is a constant. Where the kernel has
  * bpf_rdonly_cast() (6.2, a35b9af4ec2c) a pointer can be given the type of any
  * struct and be loaded from without a helper call, a fault reading as zero:
- * two 64-bit members are all that is needed. The call is a mark that the
- * loader makes a kfunc call of; the verifier then turns it into nothing.
+ * one that begins with long words is all that is needed. The call is a mark
+ * that the loader makes a kfunc call of; the verifier then turns it into
+ * nothing. Macros, because what a function stores and loads again until it is
+ * part of its caller is a third of what the compiler has to read.
  */
 #ifdef RDONLY_CAST
-static void *(*rdonly_cast)(const void *, __u32) = (void *)RDONLY_CAST;
-
-static __always_inline __u64 load_8(const void *from)
-{
-	return *(const __u64 *)rdonly_cast(from, TYPEID_timespec64);
-}
-
-static __always_inline __u32 load_4(const void *from)
-{
-	return *(const __u32 *)rdonly_cast(from, TYPEID_timespec64);
-}
-
-static __always_inline __u16 load_2(const void *from)
-{
-	return *(const __u16 *)rdonly_cast(from, TYPEID_timespec64);
-}
-
-static __always_inline __u8 load_1(const void *from)
-{
-	return *(const __u8 *)rdonly_cast(from, TYPEID_timespec64);
-}
-
-static __always_inline int load_kernel(void *to, __u32 size, const void *from)
-{
-	__u32 at;
-
-#pragma unroll
-	for (at = 0; at < (size & ~7); at += 8) {
-		__u64 octets = load_8(from + at);
-
-		__builtin_memcpy(to + at, &octets, 8);
-	}
-	if (size & 4) {
-		__u32 octets = load_4(from + at);
-
-		__builtin_memcpy(to + at, &octets, 4);
-		at += 4;
-	}
-	if (size & 2) {
-		__u16 octets = load_2(from + at);
-
-		__builtin_memcpy(to + at, &octets, 2);
-		at += 2;
-	}
-	if (size & 1)
-		*(__u8 *)(to + at) = load_1(from + at);
-	return 0;
-}
+#define rdonly_cast(from)                                                     \
+	((void *(*)(const void *, __u32))RDONLY_CAST)((from), TYPEID_pt_regs)
+#define load_kernel(to, size, from)                                           \
+	(__builtin_memcpy((to), (const __u64 *)rdonly_cast(from), (size)), 0)
 
 /*
  * The same by whole words, to a map or to the ring: there the verifier lets
- * words begin anywhere. On the stack they must be aligned, and the compiler,
- * which knows nothing of where a word goes, writes octet by octet.
+ * words begin anywhere. On the stack they must be aligned.
  */
-static __always_inline void copy_words(void *to, int words, const void *from)
-{
-	int at;
+#define copy_words(to, words, from)                                           \
+	((void)load_kernel((__u64 *)(to), 8 * (words), (from)))
 
-#pragma unroll
-	for (at = 0; at < words; at++)
-		((__u64 *)to)[at] = load_8(from + 8 * at);
-}
+#else
+#define load_kernel(to, size, from) bpf_probe_read_kernel(to, size, from)
+#define copy_words(to, words, from) bpf_probe_read_kernel(to, 8 * (words), from)
+#endif
 
 /* Read through a pointer that the verifier knows nothing of. */
 #define READ(pointer, field)                                                  \
-	((typeof((pointer)->field))(                                          \
-		sizeof((pointer)->field) == 8 ? load_8(&(pointer)->field) :   \
-		sizeof((pointer)->field) == 4 ? load_4(&(pointer)->field) :   \
-		sizeof((pointer)->field) == 2 ? load_2(&(pointer)->field) :   \
-						load_1(&(pointer)->field)))
-#else
-static __always_inline int load_kernel(void *to, __u32 size, const void *from)
-{
-	return bpf_probe_read_kernel(to, size, from);
-}
-
-static __always_inline void copy_words(void *to, int words, const void *from)
-{
-	bpf_probe_read_kernel(to, 8 * words, from);
-}
-
-#define READ(pointer, field)                                                  \
 	({                                                                    \
 		typeof((pointer)->field) _value;                              \
-		bpf_probe_read_kernel(&_value, sizeof(_value),                \
-				      &(pointer)->field);                     \
+		load_kernel(&_value, sizeof(_value), &(pointer)->field);      \
 		_value;                                                       \
 	})
-#endif
 
 /*
  * Read through an argument of a tracepoint. A program of type tp_btf (kernel

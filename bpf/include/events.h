@@ -229,14 +229,14 @@ struct config {
 	__u32 routes;
 	__u32 site_table;
 	__u32 why; /* what makes the kernel give up a message is seen */
-	__u32 fragment4_size;
-	__u32 fragment6_size;
-	__u64 fragment4; /* where ip_do_fragment() begins */
-	__u64 fragment6;
 	/* Once everything is attached, messages are remembered; once all that
 	 * was under way then has ended, drops are counted. */
 	__u32 recording;
 	__u32 counting;
+	__u32 fragment4_size;
+	__u32 fragment6_size;
+	__u64 fragment4; /* where ip_do_fragment() begins */
+	__u64 fragment6;
 };
 _Static_assert(sizeof(struct config) == 88, "config");
 

@@ -46,13 +46,12 @@ struct packet {
 	__u32 padding;
 };
 
-static __always_inline int peek(const struct packet *p, __u32 at, void *to,
-				__u32 size)
-{
-	if (at > p->end || size > p->end - at)
-		return -1;
-	return load_kernel(to, size, p->head + at);
-}
+/* Copy size octets, a constant, from an offset. Return 0, or -1 if the linear
+ * part does not reach as far. */
+#define peek(p, at, to, size)                                                 \
+	((at) > (p)->end || (size) > (p)->end - (at) ?                        \
+		 -1 :                                                         \
+		 load_kernel(to, size, (p)->head + (at)))
 
 static __always_inline void map_ipv4(__u8 *to, __u32 be_address)
 {
@@ -63,6 +62,13 @@ static __always_inline void map_ipv4(__u8 *to, __u32 be_address)
 	words[2] = be32(0x0000ffff);
 	words[3] = be_address;
 }
+
+/* Headers are read by words, since each load of a pointer that the verifier does
+ * not know is checked by itself. Of a word, the first octet is the lowest: only
+ * little-endian kernels are traced. */
+#define OCTET(word, at) ((__u8)((word) >> 8 * (at)))
+#define BE16(word, at) ((__u16)((word) >> 8 * (at)))
+#define BE32(word, at) ((__u32)((word) >> 8 * (at)))
 
 /* What follows an IP header: where it starts, its protocol, and whether this
  * packet holds its beginning. */
@@ -76,24 +82,23 @@ static __always_inline int parse_ipv4(const struct packet *p,
 				      struct flow_key *key, struct upper *up)
 {
 	struct {
-		__u8 version_ihl, tos;
-		__u16 be_tot_len, be_id, be_frag_off;
-		__u8 ttl, protocol;
-		__u16 be_check;
-		__u32 be_saddr, be_daddr;
+		__u64 first, second;
+		__u32 be_daddr;
 	} ip;
+	__u8 version_ihl;
 
-	if (peek(p, p->at, &ip, sizeof(ip)))
+	if (peek(p, p->at, &ip, 20))
 		return -1;
-	if (ip.version_ihl >> 4 != 4 || (ip.version_ihl & 15) < 5)
+	version_ihl = OCTET(ip.first, 0);
+	if (version_ihl >> 4 != 4 || (version_ihl & 15) < 5)
 		return -1;
 	key->family = 4;
-	key->proto = ip.protocol;
-	map_ipv4(key->saddr, ip.be_saddr);
+	key->proto = OCTET(ip.second, 1);
+	map_ipv4(key->saddr, BE32(ip.second, 4));
 	map_ipv4(key->daddr, ip.be_daddr);
-	up->at = p->at + (ip.version_ihl & 15) * 4;
-	up->proto = ip.protocol;
-	up->first = !(be16(ip.be_frag_off) & IP_OFFSET);
+	up->at = p->at + (version_ihl & 15) * 4;
+	up->proto = OCTET(ip.second, 1);
+	up->first = !(be16(BE16(ip.first, 6)) & IP_OFFSET);
 	return 0;
 }
 
@@ -152,9 +157,7 @@ static __always_inline void parse_ports(const struct packet *p,
 					struct flow_key *key,
 					const struct upper *up)
 {
-	struct {
-		__u16 be_first, be_second, be_id;
-	} l4 = {};
+	__u32 words[2] = {};
 	__u8 type;
 
 	key->be_sport = key->be_dport = 0;
@@ -167,21 +170,21 @@ static __always_inline void parse_ports(const struct packet *p,
 	case PROTO_UDPLITE:
 	case PROTO_SCTP:
 	case PROTO_DCCP:
-		if (peek(p, up->at, &l4, 4))
+		if (peek(p, up->at, words, 4))
 			return;
-		key->be_sport = l4.be_first;
-		key->be_dport = l4.be_second;
+		key->be_sport = BE16(words[0], 0);
+		key->be_dport = BE16(words[0], 2);
 		key->has_ports = PORTS_SOURCE | PORTS_DESTINATION;
 		return;
 	case PROTO_ICMP:
 	case PROTO_ICMPV6:
-		if (peek(p, up->at, &l4, 6))
+		if (peek(p, up->at, words, 6))
 			return;
-		type = l4.be_first & 0xff;
+		type = OCTET(words[0], 0);
 		/* Echo and its reply; the identifier tells one ping from another. */
 		if (up->proto == PROTO_ICMP ? type == 8 || type == 0 :
 					      type == 128 || type == 129) {
-			key->be_sport = l4.be_id;
+			key->be_sport = BE16(words[1], 0);
 			key->has_ports = PORTS_SOURCE;
 		}
 	}
@@ -227,10 +230,13 @@ static __always_inline __u32 end_of(const struct packet *p, __u32 at)
  * at the same octet, or the offset is not about this one. */
 static __always_inline __u16 skip_noted(const struct packet *p, __u32 *at)
 {
-	__u32 end = end_of(p, p->at);
 	__u8 version = 0;
+	__u32 end;
 
-	if (p->inner < *at + 8 || !end || end_of(p, p->inner) != end ||
+	if (p->inner < *at + 8)
+		return 0;
+	end = end_of(p, p->at);
+	if (!end || end_of(p, p->inner) != end ||
 	    peek(p, p->inner, &version, 1))
 		return 0;
 	*at = p->inner;
@@ -247,14 +253,10 @@ static __always_inline __u16 skip_tunnel(const struct packet *p,
 	struct {
 		__u16 be_flags, be_proto;
 	} gre;
-	struct {
-		__u16 be_sport, be_dport, be_len, be_check;
-		__u8 flags, protocol_high;
-		__u16 be_protocol;
-		__u32 be_vni;
-	} udp;
+	__u64 udp[2]; /* and what may be the header of VXLAN or Geneve */
 	__u32 be_id = 0;
-	__u16 type;
+	__u16 type, be_dport;
+	__u8 flags;
 
 	if (!up->first)
 		return 0;
@@ -295,10 +297,12 @@ static __always_inline __u16 skip_tunnel(const struct packet *p,
 			outermost->tunnel_id = be32(be_id);
 		return 0;
 	case PROTO_UDP:
-		if (peek(p, up->at, &udp, sizeof(udp)))
+		if (peek(p, up->at, udp, sizeof(udp)))
 			return 0;
-		type = be16(udp.be_dport);
-		if (type == PORT_ESP || be16(udp.be_sport) == PORT_ESP) {
+		be_dport = BE16(udp[0], 2);
+		flags = OCTET(udp[1], 0);
+		type = be16(be_dport);
+		if (type == PORT_ESP || be16(BE16(udp[0], 0)) == PORT_ESP) {
 			/* 0 is what IKE puts there. */
 			peek(p, up->at + 8, &be_id, sizeof(be_id));
 			if (outermost)
@@ -307,27 +311,27 @@ static __always_inline __u16 skip_tunnel(const struct packet *p,
 		}
 		if (type == PORT_VXLAN || type == PORT_VXLAN_LINUX) {
 			/* The I flag must be set, else it is somebody's UDP. */
-			if (!(udp.flags & 0x08))
+			if (!(flags & 0x08))
 				return 0;
 			type = ETH_P_TEB;
 			*at += 16;
 		} else if (type == PORT_GENEVE) {
 			/* version 0; the low six bits count option words */
-			if (udp.flags & 0xc0)
+			if (flags & 0xc0)
 				return 0;
-			type = be16(udp.be_protocol);
-			*at += 16 + (udp.flags & 0x3f) * 4;
-		} else if (udp.flags == 4 && !udp.protocol_high) {
+			type = be16(BE16(udp[1], 2));
+			*at += 16 + (flags & 0x3f) * 4;
+		} else if (flags == 4 && !OCTET(udp[1], 1)) {
 			return 0; /* WireGuard's data: the rest is ciphertext */
 		} else {
 			type = skip_noted(p, at);
 			if (type && outermost)
-				outermost->be_outer_dport = udp.be_dport;
+				outermost->be_outer_dport = be_dport;
 			return type;
 		}
 		if (outermost) {
-			outermost->be_outer_dport = udp.be_dport;
-			outermost->tunnel_id = be32(udp.be_vni) >> 8;
+			outermost->be_outer_dport = be_dport;
+			outermost->tunnel_id = be32(BE32(udp[1], 4)) >> 8;
 		}
 		return type == ETH_P_TEB ? skip_ethernet(p, at) : type;
 	}

@@ -212,26 +212,30 @@ static __always_inline bool limits_too_big(struct net_device *dev)
 	return READ(net, ipv6.sysctl.icmpv6_ratemask[0]) >> ICMPV6_PKT_TOOBIG & 1;
 }
 
-/* The same for icmp6_send() with packet-too-big, which may answer multicast. */
+/* The same for icmp6_send() with packet-too-big, which may answer multicast.
+ * The flow has been read: of a packet that carries another, what is above the
+ * innermost header says nothing of this one, which is no ICMP then. */
 static __always_inline enum cause why_not_ipv6(struct sk_buff *skb,
 					      const struct packet *p,
-					      struct upper *up,
-					      struct flow_key *inside,
+					      const struct upper *up,
+					      const struct flow_key *key,
 					      bool nested, bool limits_seen)
 {
 	struct net_device *dev = LOAD_POINTER(skb, dev);
-	const __u32 *saddr = (const __u32 *)inside->saddr;
+	const __u32 *saddr = (const __u32 *)(key->outer_family ?
+						     key->outer_saddr :
+						     key->saddr);
 	__u8 type;
 
 	if (!dev)
 		return CAUSE_NO_DEVICE;
-	if (parse_ipv6(p, inside, up))
+	if (!key->family)
 		return CAUSE_BAD_HEADER;
-	if (inside->saddr[0] == 0xff ||
+	if ((be32(saddr[0]) >> 24) == 0xff ||
 	    !(saddr[0] | saddr[1] | saddr[2] | saddr[3]))
 		return CAUSE_BROADCAST_OR_MULTICAST;
 	/* is_ineligible(): errors and redirects; a later fragment may pass */
-	if (up->proto == PROTO_ICMPV6 && up->first &&
+	if (!key->outer_family && up->proto == PROTO_ICMPV6 && up->first &&
 	    (peek(p, up->at, &type, 1) || type < 128 || type == 137))
 		return CAUSE_ICMP_ERROR_INSIDE;
 	if (nested)

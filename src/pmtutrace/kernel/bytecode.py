@@ -8,23 +8,24 @@ several programs call is compiled once; the kernel verifies it in each of them.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 RDONLY_CAST = 0x7FFFFF01
 # Called by programs, never attached: bpf/ is told the numbers as CALL_name.
-CALLED = {"report": 0x7FFFFF10, "parse": 0x7FFFFF11, "fragmented": 0x7FFFFF12}
+CALLED = {
+    name: 0x7FFFFF10 + number
+    for number, name in enumerate(("report", "parse", "fragmented", "queued"))
+}
 KFUNC = "bpf_rdonly_cast"
 CALL = 0x85
 PSEUDO_CALL, PSEUDO_KFUNC_CALL = 1, 2
 INSTRUCTION = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Program:
+class Program(NamedTuple):
     """One program: bytecode, and where in it (octet offset) which map (index) is meant."""
 
     name: str
@@ -53,18 +54,25 @@ def linked(
         code += part.code
         for at, index in part.references:
             struct.pack_into("<i", code, start + at + 4, map_fds[index])
-        for at in range(start, len(code), INSTRUCTION):
-            number = int.from_bytes(code[at + 4 : at + 8], "little")
-            if code[at] != CALL:
-                continue
+        for at in _calls(part.code):
+            number = int.from_bytes(part.code[at + 4 : at + 8], "little")
             if number == RDONLY_CAST and kfunc is not None:
-                code[at + 1] = PSEUDO_KFUNC_CALL << 4
-                struct.pack_into("<i", code, at + 4, kfunc)
+                code[start + at + 1] = PSEUDO_KFUNC_CALL << 4
+                struct.pack_into("<i", code, start + at + 4, kfunc)
             elif number in names:
-                calls.append((at, names[number]))
+                calls.append((start + at, names[number]))
                 if programs[names[number]] not in waiting:
                     waiting.append(programs[names[number]])
     for at, name in calls:
         code[at + 1] = PSEUDO_CALL << 4
         struct.pack_into("<i", code, at + 4, (starts[name] - at) // INSTRUCTION - 1)
     return bytes(code)
+
+
+def _calls(code: bytes) -> Iterator[int]:
+    """Yield where calls are."""
+    opcodes = code[::INSTRUCTION]
+    at = opcodes.find(CALL)
+    while at >= 0:
+        yield at * INSTRUCTION
+        at = opcodes.find(CALL, at + 1)
