@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import struct
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pmtutrace.errors import ImageError
 
@@ -46,8 +46,7 @@ class Member:
     count: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Struct:
+class Struct(NamedTuple):
     """A struct of events.h: its size in octets and its members in order."""
 
     name: str

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pmtutrace.errors import NotSupported, UsageError
 from pmtutrace.kernel.btf import Btf
-from pmtutrace.kernel.btf_records import COMPOSITE
+from pmtutrace.kernel.btf_kinds import COMPOSITE
 from pmtutrace.kernel.ctypes_declare import Declarations
 from pmtutrace.kernel.headers import Wanted, generate
 

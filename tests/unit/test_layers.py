@@ -134,6 +134,13 @@ def test_what_trace_imports_is_light():
     assert not any(name.startswith(("pmtutrace.lab", "pmtutrace.vm")) for name in there)
 
 
+def test_what_names_and_shows_events_is_not_imported_before_programs_are_loaded():
+    there = loaded("import pmtutrace.cli.trace, pmtutrace.tracing.tracer")
+    later = ("events", "jsonl", "cli.lines", "cli.text", "tracing.naming", "tracing.decode")
+    assert there.isdisjoint({f"pmtutrace.{name}" for name in later})
+    assert not any(name.startswith("pmtutrace.pmtu") for name in there)
+
+
 def test_what_pmtu_imports_is_light():
     there = loaded("import pmtutrace.cli.pmtu, pmtutrace.pmtu.watch, pmtutrace.tunnels.inventory")
     assert there.isdisjoint(set(HEAVY) - {"click"})

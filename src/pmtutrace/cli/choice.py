@@ -72,13 +72,29 @@ def tracer_options(command: F) -> F:
 
 def here(options: dict[str, Any]) -> set[int] | None:
     """Return the inodes of the namespaces that are named; see that the device is there, too."""
-    from pmtutrace.kernel import netns
-    from pmtutrace.tracing import devices
+    spaces = None
+    if options["netns"]:
+        from pmtutrace.kernel import netns
 
-    spaces = {netns.inum(name) for name in options["netns"]} or None
+        spaces = {netns.inum(name) for name in options["netns"]}
     if options["interface"]:
+        from pmtutrace.tracing import devices
+
         devices.require(options["interface"], spaces)
     return spaces
+
+
+def check(options: dict[str, Any]) -> None:
+    """Raise UsageError where :func:`wanted` would, without importing what a filter takes."""
+    from pmtutrace.errors import UsageError
+    from pmtutrace.kernel import sites
+    from pmtutrace.tracing.networks import network
+
+    for name in options["site"]:
+        if name not in sites.NUMBERS:
+            raise UsageError(f"{name!r} is no site", f"sites are {', '.join(sites.NUMBERS)}")
+    for host in options["host"]:
+        network(host)
 
 
 def wanted(options: dict[str, Any], spaces: Collection[int] | None) -> Filter:
@@ -87,15 +103,15 @@ def wanted(options: dict[str, Any], spaces: Collection[int] | None) -> Filter:
     Args:
         options: of the command line.
         spaces: inodes of namespaces; None for all.
-    """
-    from pmtutrace.errors import UsageError
-    from pmtutrace.kernel import sites
-    from pmtutrace.printable import printable
-    from pmtutrace.tracing.filters import Filter, network
 
-    for name in options["site"]:
-        if name not in sites.NUMBERS:
-            raise UsageError(f"{name!r} is no site", f"sites are {', '.join(sites.NUMBERS)}")
+    Raises:
+        UsageError: they make no sense.
+    """
+    from pmtutrace.printable import printable
+    from pmtutrace.tracing.filters import Filter
+    from pmtutrace.tracing.networks import network
+
+    check(options)
     return Filter(
         netns=spaces,
         interface=options["interface"] and printable(options["interface"]),
@@ -129,6 +145,14 @@ def say_blind(tracer: Tracer) -> None:
     for attached in tracer.attached:
         if attached.left_out and attached.blind:
             click.echo(f"cold: without hook {attached.hook.name}: {attached.blind}", err=True)
+
+
+def import_paths() -> None:
+    """Import what :func:`follow_paths` takes, for who has time for it before."""
+    from pmtutrace.pmtu import watch
+    from pmtutrace.tracing import naming, paths, summary
+
+    _ = watch, naming, paths, summary
 
 
 def follow_paths(tracer: Tracer, spaces: Collection[int] | None) -> Tally | None:

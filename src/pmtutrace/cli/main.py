@@ -9,7 +9,7 @@ import itertools
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
-from pmtutrace.cli import signals, streams, systemd
+from pmtutrace.cli import signals, streams
 from pmtutrace.errors import PmtutraceError, UsageError
 from pmtutrace.printable import printable
 
@@ -62,6 +62,8 @@ def _run(words: list[str]) -> int:
 
 def complain(error: PmtutraceError) -> int:
     """Print an error as one line and one hint; return its exit code."""
+    from pmtutrace.cli import systemd
+
     mark = systemd.mark(systemd.ERROR)
     print(f"{mark}pmtutrace: {printable(error.message)}", file=sys.stderr)
     hint = error.hint or "`pmtutrace doctor` says what works here"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -9,11 +10,11 @@ import click
 
 from pmtutrace.cli import choice
 from pmtutrace.cli.choice import VERDICTS, filter_options, tracer_options
-from pmtutrace.cli.lines import Lines
 from pmtutrace.cli.seconds import Seconds
 from pmtutrace.cli.signals import on_interrupt
 
 if TYPE_CHECKING:
+    from pmtutrace.cli.lines import Lines
     from pmtutrace.tracing.filters import Filter
     from pmtutrace.tracing.tracer import Tracer
 
@@ -42,30 +43,42 @@ def trace(**options: Any) -> int:  # noqa: ANN401 -- whatever the options above 
     pmtutrace -j -d 60 --netns edge          JSON lines for a minute
     """
     from pmtutrace.kernel import privileges
-    from pmtutrace.tracing.spaces import LiveNames
     from pmtutrace.tracing.tracer import Tracer
 
     privileges.require()
     spaces = choice.here(options)
-    wanted = choice.wanted(options, spaces)
-    settings = choice.settings(options, spaces)
+    choice.check(options)
+    with contextlib.closing(Tracer(choice.settings(options, spaces))) as tracer:
+        tracer.begin(choice.import_paths)
+        choice.import_paths()  # until all is attached, the kernel is busy and we are not
+        tracer.start()
+        with on_interrupt(tracer.stop):
+            began = time.monotonic()
+            choice.say_blind(tracer)
+            tally = choice.follow_paths(tracer, spaces)
+            if options["ready_file"]:
+                choice.say_ready(options["ready_file"])
+            privileges.keep()
+            # What happens from now on waits in the ring.
+            wanted = choice.wanted(options, spaces)
+            lines = _lines(wanted, options)
+            lines.tally = tally
+            _follow(tracer, lines, options["duration"])
+            return _close(tracer, wanted, lines, options, time.monotonic() - began)
+
+
+def _lines(wanted: Filter, options: dict[str, Any]) -> Lines:
+    from pmtutrace.cli.lines import Lines
+    from pmtutrace.tracing.spaces import LiveNames
+
     names = LiveNames()
-    lines = Lines(
+    return Lines(
         wanted,
         as_json=options["as_json"],
         most=options["count"],
         names=lambda event: names.of(event.netns),
         live=True,
     )
-    with Tracer(settings) as tracer, on_interrupt(tracer.stop):
-        began = time.monotonic()
-        choice.say_blind(tracer)
-        lines.tally = choice.follow_paths(tracer, spaces)
-        if options["ready_file"]:
-            choice.say_ready(options["ready_file"])
-        privileges.keep()
-        _follow(tracer, lines, options["duration"])
-        return _close(tracer, wanted, lines, options, time.monotonic() - began)
 
 
 def _follow(tracer: Tracer, lines: Lines, duration: float | None) -> None:

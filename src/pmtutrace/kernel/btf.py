@@ -8,22 +8,16 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from pmtutrace.errors import NotSupported, UsageError
-from pmtutrace.kernel.btf_records import (
-    COMPOSITE,
-    ENUMERATION,
-    LONGEST_CHAIN,
-    QUALIFIERS,
-    Kind,
-    Member,
-    Records,
-    Type,
-)
+from pmtutrace.kernel.btf_kinds import COMPOSITE, ENUMERATION, QUALIFIERS, Kind
+from pmtutrace.kernel.btf_records import LONGEST_CHAIN, Member, Records, Type
 
 VMLINUX = Path("/sys/kernel/btf/vmlinux")
 POINTER_SIZE = 8  # only 64-bit kernels are traced
 # More anonymous members than any struct of the kernel has; a damaged file may nest for ever.
 MOST_ANONYMOUS = 256
 
+# Of a tracepoint: the function that calls its probes, that of its class, the type of a probe.
+TRACEPOINT = CALLER, CLASS, PROBE = "__traceiter_", "__bpf_trace_", "btf_trace_"
 # What a tracepoint's arguments are called where BTF tells only their types.
 _ARGUMENT_OF_TYPE = {
     "struct sk_buff *": "skb",
@@ -166,11 +160,11 @@ class Btf(Records):
         functions that call the probes: __traceiter_NAME since 5.10 (d25e37d89dd2), __bpf_trace_NAME
         where the event has a class of its own.
         """
-        caller = self.function(f"__traceiter_{name}")
-        typedef = self.find((Kind.TYPEDEF,), f"btf_trace_{name}")
+        caller = self.function(CALLER + name)
+        typedef = self.find((Kind.TYPEDEF,), PROBE + name)
         if caller is None and typedef is None:
             return None
-        for function in (caller, self.function(f"__bpf_trace_{name}")):
+        for function in (caller, self.function(CLASS + name)):
             names = [parameter.name for parameter in function.parameters] if function else []
             if names and all(names):
                 return tuple(names[1:])  # the first is the probe's own void *__data

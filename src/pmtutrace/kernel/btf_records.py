@@ -7,14 +7,16 @@ decoded than is asked for. What the types mean is asked of `pmtutrace.kernel.btf
 
 from __future__ import annotations
 
+import re
 import struct
 import sys
 from array import array
-from enum import IntEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from pmtutrace.errors import UsageError
+from pmtutrace.kernel.btf_kinds import KIND, TRANSPARENT, Kind, Sizes
+from pmtutrace.kernel.words import any_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -23,48 +25,6 @@ MAGIC = 0xEB9F
 # Longest chain of typedefs, qualifiers and array dimensions that is followed. The kernel's longest
 # is below ten; a damaged file may hold a ring.
 LONGEST_CHAIN = 64
-
-
-class Kind(IntEnum):
-    """What a type is: BTF_KIND_* of include/uapi/linux/btf.h."""
-
-    VOID = 0
-    INT = 1
-    PTR = 2
-    ARRAY = 3
-    STRUCT = 4
-    UNION = 5
-    ENUM = 6
-    FWD = 7
-    TYPEDEF = 8
-    VOLATILE = 9
-    CONST = 10
-    RESTRICT = 11
-    FUNC = 12
-    FUNC_PROTO = 13
-    VAR = 14
-    DATASEC = 15
-    FLOAT = 16
-    DECL_TAG = 17
-    TYPE_TAG = 18
-    ENUM64 = 19
-
-
-COMPOSITE = (Kind.STRUCT, Kind.UNION)
-ENUMERATION = (Kind.ENUM, Kind.ENUM64)
-QUALIFIERS = frozenset((Kind.CONST, Kind.VOLATILE, Kind.RESTRICT, Kind.TYPE_TAG))
-TRANSPARENT = QUALIFIERS | {Kind.TYPEDEF}
-
-# Words (32 bit) of a record after its three common ones: fixed, and per element.
-_FIXED = {Kind.INT: 1, Kind.ARRAY: 3, Kind.VAR: 1, Kind.DECL_TAG: 1}
-_EACH = {
-    Kind.STRUCT: 3,
-    Kind.UNION: 3,
-    Kind.ENUM: 2,
-    Kind.FUNC_PROTO: 2,
-    Kind.DATASEC: 3,
-    Kind.ENUM64: 3,
-}
 
 
 class Type(NamedTuple):
@@ -106,6 +66,7 @@ class Records:
         self._types: dict[int, Type] = {}
         self._members: dict[int, tuple[Member, ...]] = {}
         self._named: dict[Kind, dict[bytes, list[int]]] = {}
+        self._expected: dict[bytes, list[tuple[Kind, int]]] = {}
         types, self._strings = self._sections()
         self._string_start = base.string_end if base else 0
         self.string_end: int = self._string_start + len(self._strings)
@@ -129,13 +90,35 @@ class Records:
 
     def ids(self, kind: Kind) -> list[int]:
         """Return the ids of this file's own types of one kind, ascending."""
-        return self._of_kind[kind]
+        words, bits = self._words, kind << 24
+        return [i for i, s in enumerate(self._starts, self._first) if words[s + 1] & KIND == bits]
+
+    def expect(self, names: Iterable[str]) -> None:
+        """Find all types of these names at once: to look through a kind for one takes as long.
+
+        Nobody who writes kernels' BTF lets a name be the end of another: where one is missed for
+        that, :meth:`find` says that there is none.
+        """
+        wanted = sorted({name.encode() for name in names})
+        self._expected = {name: [] for name in wanted}
+        pattern = re.compile(rb"\0(" + any_of(wanted) + rb")(?=\0)")
+        begin = self._string_start - 1  # a module's first name has nothing before it
+        found = {begin + m.start(1): m[1] for m in pattern.finditer(b"\0" + self._strings)}
+        words = self._words
+        for type_id, start in enumerate(self._starts, self._first):
+            if words[start] in found:
+                kind = Kind(words[start + 1] >> 24 & 31)
+                self._expected[found[words[start]]].append((kind, type_id))
 
     def named(self, kinds: Iterable[Kind], name: str) -> Iterator[int]:
         """Yield the ids of all types of this name: own ones before the base's, then by kind."""
         wanted, key = tuple(kinds), name.encode()
+        expected = self._expected.get(key)
         for kind in wanted:
-            yield from self._names(kind).get(key, ())
+            if expected is None:
+                yield from self._names(kind).get(key, ())
+            else:
+                yield from (type_id for its, type_id in expected if its is kind)
         if self.base:
             yield from self.base.named(wanted, name)
 
@@ -243,35 +226,21 @@ class Records:
         return self.data[header + types : header + types + types_size], section
 
     @cached_property
-    def _index(self) -> tuple[list[int], list[list[int]]]:
-        """Return where each type's record starts, in words, and the ids of each kind."""
-        words, end = self._words, len(self._words)
+    def _index(self) -> tuple[list[int], Sizes]:
+        """Return where each type's record starts, in words, and the sizes that were met."""
+        words, end, sizes = self._words, len(self._words), Sizes()
         starts: list[int] = []
-        of_kind: list[list[int]] = [[] for _ in range(32)]
-        # An unknown kind jumps past the end, where it is noticed.
-        fixed = [end + 1] * 32
-        each = [0] * 32
-        for kind in Kind:
-            if kind:
-                fixed[kind] = 3 + _FIXED.get(kind, 0)
-                each[kind] = _EACH.get(kind, 0)
-        start, add, enlist = 0, starts.append, [ids.append for ids in of_kind]
-        type_id = self._first
+        start, add = 0, starts.append
         try:
             while start < end:
                 add(start)
-                info = words[start + 1]
-                kind_ = info >> 24 & 31
-                enlist[kind_](type_id)
-                type_id += 1
-                start += fixed[kind_] + each[kind_] * (info & 0xFFFF)
-        except IndexError:
+                start += sizes[words[start + 1]]
+        except (IndexError, ValueError):
             start = end + 1
         if start != end:
-            raise self.damaged(
-                f"the record of type {type_id - 1} is cut short or of an unknown kind"
-            )
-        return starts, of_kind
+            last = self._first + len(starts) - 1
+            raise self.damaged(f"the record of type {last} is cut short or of an unknown kind")
+        return starts, sizes
 
     @cached_property
     def _first(self) -> int:
@@ -282,16 +251,12 @@ class Records:
     def _starts(self) -> list[int]:
         return self._index[0]
 
-    @property
-    def _of_kind(self) -> list[list[int]]:
-        return self._index[1]
-
     @cached_property
     def _signed_are_marked(self) -> bool:
-        if self.ids(Kind.ENUM64) or (self.base and self.base._signed_are_marked):
+        if self.base and self.base._signed_are_marked:
             return True
-        words, starts, first = self._words, self._starts, self._first
-        return any(words[starts[i - first] + 1] >> 31 for i in self.ids(Kind.ENUM))
+        kinds = {(Kind((info & KIND) >> 24), info >> 31) for info in self._index[1]}
+        return not kinds.isdisjoint({(Kind.ENUM, 1), (Kind.ENUM64, 0), (Kind.ENUM64, 1)})
 
     def _names(self, kind: Kind) -> dict[bytes, list[int]]:
         """Return the ids of this file's own types of one kind by name."""

@@ -7,33 +7,38 @@ types are read. It compiles two halves of the programs at once: two cores are do
 
 from __future__ import annotations
 
+import functools
 import gc
 import hashlib
 import json
 import os
 import signal
-import subprocess
 import sys
-from dataclasses import asdict
+import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NoReturn, Self
 
 from pmtutrace import errors, paths
 from pmtutrace.errors import CompilerError, ImageError, PmtutraceError
 from pmtutrace.kernel import image, sources
 from pmtutrace.kernel.bytecode import CALLED, KFUNC, RDONLY_CAST
+from pmtutrace.kernel.forked import Forked
 from pmtutrace.kernel.hooks import ATTACHMENTS, FUNCTIONS, TRACEPOINTS
 from pmtutrace.kernel.image import Image, Options
 from pmtutrace.kernel.symbols import read_private, write_private
 
 if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Collection
     from types import TracebackType
 
     from pmtutrace.kernel.btf import Btf
     from pmtutrace.kernel.ladder import How
 
 BPF_F_NO_PREALLOC = 1  # linux/bpf.h
-LONGEST = frozenset({"kfree_skb"})
+ALLOCATOR = "bpf_mem_alloc_init"  # which kernels have that make entries in any context
+WORDS = "pt_regs"  # a struct that begins with long words, on every machine
+REASONS = "skb_drop_reason"
 
 
 def build(btf_path: Path | None, options: Options) -> bytes:
@@ -42,16 +47,19 @@ def build(btf_path: Path | None, options: Options) -> bytes:
 
     with compiler.Compiler() as bcc:
         from pmtutrace.kernel import headers
-        from pmtutrace.kernel.btf import Btf
-        from pmtutrace.kernel.btf_records import Kind
+        from pmtutrace.kernel.btf import PROBE, Btf
+        from pmtutrace.kernel.btf_kinds import Kind
 
         btf = Btf.load(btf_path)
         wanted = headers.Wanted.read(sources.folder() / "kernel.toml")
+        own = (ALLOCATOR, WORDS, REASONS, KFUNC, *FUNCTIONS, *(PROBE + n for n in TRACEPOINTS))
+        btf.expect({*headers.names(wanted), *own})
         header = headers.cached(btf, wanted).read_text()
-        compiled = bcc.compile(header, _defines(btf, options), _halves(options))
-    tracepoints = {name: btf.find((Kind.TYPEDEF,), f"btf_trace_{name}") for name in TRACEPOINTS}
+        halves = sources.halves(_programs(options))
+        compiled = bcc.compile(header, _defines(btf, options), halves)
+    tracepoints = {name: btf.find((Kind.TYPEDEF,), PROBE + name) for name in TRACEPOINTS}
     functions = {name: btf.find((Kind.FUNC,), name) for name in (*FUNCTIONS, KFUNC)}
-    reasons = btf.enum("skb_drop_reason") or {}
+    reasons = btf.enum(REASONS) or {}
     return image.seal(
         {
             "key": image.key_of(btf.sha256, options),
@@ -68,31 +76,30 @@ def build(btf_path: Path | None, options: Options) -> bytes:
     )
 
 
-def _halves(options: Options) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the programs that can be attached, in two parts that take about as long."""
+def _programs(options: Options) -> Collection[str]:
+    """Return the programs that can be attached, and those that they call."""
     ways: set[How] = {"tracepoint"}
     if options.kprobes:
         ways |= {"kprobe", "kretprobe"}
     if options.fentry:
         ways |= {"fentry", "fexit"}
-    rest = CALLED.keys() | {a.program for a in ATTACHMENTS if a.how in ways}
-    return LONGEST, frozenset(rest) - LONGEST
+    return CALLED.keys() | {a.program for a in ATTACHMENTS if a.how in ways}
 
 
 def _defines(btf: Btf, options: Options) -> dict[str, str | int]:
     """Return the macros for the compiler: sizes, and what this kernel lets programs do."""
-    from pmtutrace.kernel.btf_records import Kind
+    from pmtutrace.kernel.btf_kinds import Kind
 
     out: dict[str, str | int] = {"MAX_FLOWS": options.flows, "RING_PAGES": options.ring_pages}
-    if btf.find((Kind.FUNC,), "bpf_mem_alloc_init"):
+    if btf.find((Kind.FUNC,), ALLOCATOR):
         out["COUNTS_FLAGS"] = BPF_F_NO_PREALLOC
     if options.plain:
         return out
     out["TP_BTF"] = 1
-    two_words = btf.find((Kind.STRUCT,), "timespec64")
-    if two_words and btf.find((Kind.FUNC,), KFUNC):
+    words = btf.find((Kind.STRUCT,), WORDS)
+    if words and btf.find((Kind.FUNC,), KFUNC):
         out["RDONLY_CAST"] = RDONLY_CAST
-        out["TYPEID_timespec64"] = two_words
+        out["TYPEID_pt_regs"] = words
     return out
 
 
@@ -107,7 +114,7 @@ class Wanted:
         self._key = image.key_of(btf_sha256, options)
         name = hashlib.sha256(json.dumps(self._key, sort_keys=True).encode()).hexdigest()[:32]
         self._kept = paths.cache("images") / f"{name}.image"
-        self._child: subprocess.Popen[bytes] | None = None
+        self._child: Forked | subprocess.Popen[bytes] | None = None
         self._found: Image | None = None
         try:
             found = image.unseal(read_private(self._kept))
@@ -154,8 +161,12 @@ class Wanted:
         return self._found
 
 
-def _begin(btf_path: Path | None, options: Options) -> subprocess.Popen[bytes]:
-    job = {"btf": str(btf_path) if btf_path else None, "options": asdict(options)}
+def _begin(btf_path: Path | None, options: Options) -> Forked | subprocess.Popen[bytes]:
+    if threading.active_count() == 1:
+        return Forked(functools.partial(_told, btf_path, options))
+    import subprocess
+
+    job = {"btf": str(btf_path) if btf_path else None, "options": options._asdict()}
     command, environment = paths.module("pmtutrace.kernel.build", json.dumps(job))
     return subprocess.Popen(
         command,
@@ -164,6 +175,18 @@ def _begin(btf_path: Path | None, options: Options) -> subprocess.Popen[bytes]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
+
+
+def _told(btf_path: Path | None, options: Options) -> bytes:
+    """Build; where that fails, say why as JSON on stderr and exit."""
+    # Types are read into a hundred thousand small objects, all of which stay until the end.
+    gc.disable()
+    try:
+        return build(btf_path, options)
+    except PmtutraceError as error:
+        told = {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
+        os.write(2, json.dumps(told).encode() + b"\n")
+        raise SystemExit(1) from error
 
 
 def _failure(said: bytes) -> PmtutraceError:
@@ -181,19 +204,12 @@ def _failure(said: bytes) -> PmtutraceError:
     return error
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str]) -> NoReturn:
     """Build what the one argument describes; print the image, or the error as JSON on stderr."""
-    # Types are read into a hundred thousand small objects, all of which stay until the end.
-    gc.disable()
     job = json.loads(arguments[0])
     # Asked to end, it ends the compiler and removes its files first.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
-        data = build(Path(job["btf"]) if job["btf"] else None, Options(**job["options"]))
-    except PmtutraceError as error:
-        told = {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
-        sys.stderr.write(json.dumps(told) + "\n")
-        return 1
+    data = _told(Path(job["btf"]) if job["btf"] else None, Options(**job["options"]))
     sys.stdout.buffer.write(data)
     sys.stdout.flush()
     # Giving back what BTF took, piece by piece, would take longer than the exit.
@@ -201,4 +217,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(sys.argv[1:])

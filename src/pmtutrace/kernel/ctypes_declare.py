@@ -9,15 +9,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from pmtutrace.kernel.btf_records import (
-    COMPOSITE,
-    ENUMERATION,
-    LONGEST_CHAIN,
-    QUALIFIERS,
-    Kind,
-    Member,
-    Type,
-)
+from pmtutrace.kernel.btf_kinds import COMPOSITE, ENUMERATION, QUALIFIERS, Kind
+from pmtutrace.kernel.btf_records import LONGEST_CHAIN, Member, Type
 from pmtutrace.kernel.ctypes_layout import FLOATS, Layouts, Padding
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from pmtutrace.kernel.btf import POINTER_SIZE, Btf
-from pmtutrace.kernel.btf_records import COMPOSITE, ENUMERATION, LONGEST_CHAIN, Kind, Member, Type
+from pmtutrace.kernel.btf_kinds import COMPOSITE, ENUMERATION, Kind
+from pmtutrace.kernel.btf_records import LONGEST_CHAIN, Member, Type
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -26,7 +26,7 @@ KPROBE_PMU = Path("/sys/bus/event_source/devices/kprobe/type")
 
 def _loads(kind: int, target: libbpf.Target | None = None) -> Support:
     try:
-        os.close(libbpf.prog_load(kind, "probe", NOTHING, target))
+        os.close(libbpf.prog_load(kind, "probe", NOTHING, target, explain=False))
     except OSError as error:
         works = None if error.errno in SHORTAGES else False
         return Support(works, f"refused by the kernel ({error.strerror})")
@@ -45,7 +45,8 @@ def refused() -> tuple[bool, bool]:
     Type 1 of any BTF is no function: a kernel that has fentry refuses that type, not the program.
     """
     try:
-        os.close(libbpf.prog_load(libbpf.PROG_TRACING, "probe", NOTHING, NO_FUNCTION))
+        kind = libbpf.PROG_TRACING
+        os.close(libbpf.prog_load(kind, "probe", NOTHING, NO_FUNCTION, explain=False))
     except OSError as error:
         fentry = error.errno == errno.EPERM
     else:

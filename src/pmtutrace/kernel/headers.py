@@ -11,23 +11,23 @@ import hashlib
 import os
 import tempfile
 import tomllib
-from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pmtutrace import paths
 from pmtutrace.errors import NotSupported, UsageError
-from pmtutrace.kernel.btf_records import COMPOSITE, ENUMERATION, Kind
+from pmtutrace.kernel.btf import TRACEPOINT
+from pmtutrace.kernel.btf_kinds import COMPOSITE, ENUMERATION, Kind
 from pmtutrace.kernel.ctypes_declare import Declarations, c_path, checked
 
 if TYPE_CHECKING:
     from pmtutrace.kernel.btf import Btf, Field
 
 GUARD = "PMTUTRACE_KERNEL_TYPES_H"
+MAKERS = ("btf", "btf_kinds", "btf_records", "ctypes_declare", "ctypes_layout", "headers", "words")
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(NamedTuple):
     """What a header shall hold, as read from a TOML file of lists of strings.
 
     Attributes:
@@ -59,11 +59,10 @@ class Wanted:
             content = tomllib.loads(path.read_text())
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise UsageError(f"cannot read {path}: {error}") from error
-        known = {entry.name for entry in fields(cls)}
         for key, names in content.items():
-            if key not in known:
+            if key not in cls._fields:
                 raise UsageError(
-                    f"{path}: unknown list {key}", f"known are {', '.join(sorted(known))}"
+                    f"{path}: unknown list {key}", f"known are {', '.join(sorted(cls._fields))}"
                 )
             if not isinstance(names, list):
                 raise UsageError(f"{path}: {key} is not a list")
@@ -76,6 +75,14 @@ class Wanted:
             if name.partition(".")[0] not in types:
                 raise UsageError(f"{path}: {name} is a field of none of the types that are listed")
         return wanted
+
+
+def names(wanted: Wanted) -> set[str]:
+    """Return all names that will be looked for in BTF, for :meth:`Btf.expect`."""
+    return {
+        *(*wanted.types, *wanted.optional_types, *wanted.enums, *wanted.functions),
+        *(before + name for before in TRACEPOINT for name in wanted.tracepoints),
+    }
 
 
 def generate(btf: Btf, wanted: Wanted) -> str:
@@ -234,7 +241,7 @@ def _bitfield(flat: str, found: Field) -> list[str]:
 def _key(btf: Btf, wanted: Wanted) -> str:
     """Return the name of a header: of the kernel, of what is wanted and of what makes it."""
     digest = hashlib.sha256(f"{btf.sha256}\n{wanted}\n".encode())
-    for name in ("btf_records", "btf", "ctypes_layout", "ctypes_declare", "headers"):
+    for name in MAKERS:
         digest.update(Path(__file__).with_name(f"{name}.py").read_bytes())
     return digest.hexdigest()
 

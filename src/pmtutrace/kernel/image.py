@@ -11,9 +11,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pmtutrace.errors import ImageError
 from pmtutrace.kernel import sources
@@ -24,14 +23,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MAKERS = (
-    *("bcc_child", "btf", "btf_records", "build", "bytecode", "compiler", "ctypes_declare"),
-    *("ctypes_layout", "headers", "hooks", "image", "sources"),
+    *("bcc_child", "btf", "btf_kinds", "btf_records", "build", "bytecode", "compiler"),
+    *("ctypes_declare", "ctypes_layout", "headers", "hooks", "image", "sources", "words"),
 )
 MAGIC = b"pmtutrace image 1\n"
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(NamedTuple):
     """What an image can be built with.
 
     Args:
@@ -50,8 +48,7 @@ class Options:
     fentry: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Map:
+class Map(NamedTuple):
     """One map; sizes are in octets."""
 
     name: str
@@ -62,8 +59,7 @@ class Map:
     flags: int
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
+class Image(NamedTuple):
     """A compiled tracer."""
 
     key: dict[str, Any]
@@ -91,7 +87,7 @@ def key_of(btf_sha256: str, options: Options) -> dict[str, Any]:
         "btf": btf_sha256,
         "sources": sources.digest(),
         "made_by": _makers(),
-        "options": asdict(options),
+        "options": options._asdict(),
     }
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Cost = Literal["cold", "hot"]
 How = Literal["tracepoint", "kprobe", "kretprobe", "fentry", "fexit"]
 
 
-@dataclass(frozen=True, slots=True)
-class Attachment:
+class Attachment(NamedTuple):
     """One program of bpf/ on one tracepoint or kernel function, in a module or in none."""
 
     how: How
@@ -19,8 +17,7 @@ class Attachment:
     module: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Rung:
+class Rung(NamedTuple):
     """One way to attach a hook.
 
     Args:
@@ -34,12 +31,11 @@ class Rung:
     name: str
     attachments: tuple[Attachment, ...]
     settings: tuple[str, ...] = ()
-    blind: str = field(default="", kw_only=True)
-    cost: Cost = field(default="cold", kw_only=True)
+    blind: str = ""
+    cost: Cost = "cold"
 
 
-@dataclass(frozen=True, slots=True)
-class Hook:
+class Hook(NamedTuple):
     """A hook with its ladder.
 
     Args:
@@ -56,7 +52,7 @@ class Hook:
     cost: Cost
     ladder: tuple[Rung, ...]
     blind: str
-    needed: bool = field(default=False, kw_only=True)
+    needed: bool = False
 
     @property
     def module(self) -> str:

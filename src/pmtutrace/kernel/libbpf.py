@@ -10,8 +10,7 @@ import ctypes as ct
 import errno
 import functools
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pmtutrace.errors import LoadError
 
@@ -164,8 +163,7 @@ def _checked(value: int) -> int:
     return value
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """What a program of type TRACING is for: BTF type id, object file descriptor (0: vmlinux)."""
 
     attach_type: int
@@ -181,11 +179,14 @@ def map_create(kind: int, name: str, key: int, value: int, entries: int, flags: 
     )
 
 
-def prog_load(kind: int, name: str, code: bytes, target: Target | None = None) -> int:
+def prog_load(
+    kind: int, name: str, code: bytes, target: Target | None = None, *, explain: bool = True
+) -> int:
     """Load a program.
 
     Raises:
-        OSError: the kernel's errno; its ``filename`` is the last line of the verifier's log.
+        OSError: the kernel's errno; its ``filename`` is the last line of the verifier's log, unless
+            nothing is to be explained.
     """
     options = _ProgramOptions(sz=ct.sizeof(_ProgramOptions), attempts=1)
     if target:
@@ -193,21 +194,18 @@ def prog_load(kind: int, name: str, code: bytes, target: Target | None = None) -
         options.attach_btf_id = target.btf_id
         options.attach_btf_obj_fd = target.object_fd
     count = ct.c_size_t(len(code) // INSTRUCTION)
-    text = ct.create_string_buffer(code, len(code))
-
-    def load() -> int:
-        loaded: int = _bpf().bpf_prog_load(
-            kind, name.encode()[:15], b"GPL", text, count, ct.byref(options)
-        )
-        return loaded
-
+    text, log = ct.create_string_buffer(code, len(code)), ct.create_string_buffer(1)
+    load: Callable[[], int] = functools.partial(
+        _bpf().bpf_prog_load, kind, name.encode()[:15], b"GPL", text, count, ct.byref(options)
+    )
     fd = load()
+    number = ct.get_errno()
+    if fd < 0 and explain:
+        log = ct.create_string_buffer(1 << 20)
+        options.log_level, options.log_size, options.log_buf = 1, len(log), ct.addressof(log)
+        fd = load()  # there may be room for it now
     if fd >= 0:
         return fd
-    number = ct.get_errno()
-    log = ct.create_string_buffer(1 << 20)
-    options.log_level, options.log_size, options.log_buf = 1, len(log), ct.addressof(log)
-    load()
     lines = [line for line in log.value.decode(errors="replace").splitlines() if line.strip()]
     # The verifier ends with its statistics; the complaint is the line before.
     said = [line for line in lines if not line.startswith("processed ")]

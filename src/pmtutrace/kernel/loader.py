@@ -6,27 +6,24 @@ does not hold is let go of as a whole.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
-import threading
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pmtutrace.errors import LoadError, PrivilegeError
 from pmtutrace.kernel import libbpf, module_btf
+from pmtutrace.kernel.ahead import Ahead
 from pmtutrace.kernel.plan import COLD
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from pmtutrace.kernel.image import Image
     from pmtutrace.kernel.ladder import Attachment, Cost, Hook, Rung
     from pmtutrace.kernel.plan import Step
 
 
-@dataclass(frozen=True, slots=True)
-class Attached:
+class Attached(NamedTuple):
     """How a hook ended up: the rung that holds, or None, and why better ones do not.
 
     ``waits`` says that it will be attached once its module is loaded.
@@ -55,30 +52,6 @@ class Attached:
         return any(reason == COLD for _, reason in self.refused)
 
 
-class _Ahead(threading.Thread):
-    """A program that is being loaded while others are."""
-
-    def __init__(self, load: Callable[[], int]) -> None:
-        super().__init__(daemon=True)
-        self._load = load
-        self._fd = -1
-        self._refused: OSError | None = None
-        self.start()
-
-    def run(self) -> None:
-        try:
-            self._fd = self._load()
-        except OSError as error:
-            self._refused = error
-
-    def result(self) -> int:
-        """Return the program's descriptor once it is loaded, or raise what the kernel said."""
-        self.join()
-        if self._refused:
-            raise self._refused
-        return self._fd
-
-
 class Loader:
     """The maps and programs of one image in the kernel. Close it to remove them all.
 
@@ -92,7 +65,7 @@ class Loader:
         self.maps: dict[str, int] = {}
         self._map_list: list[int] = []
         self._programs: dict[tuple[str, str], int] = {}
-        self._ahead: dict[tuple[str, str], _Ahead] = {}
+        self._ahead = Ahead({})
         self._links: dict[str, list[int]] = {}
         try:
             for entry in image.maps:
@@ -116,10 +89,7 @@ class Loader:
         """Detach and unload everything. Can be called again."""
         for name in reversed(list(self._links)):
             self.release(name)
-        for program in self._ahead.values():
-            with contextlib.suppress(OSError):
-                os.close(program.result())
-        self._ahead.clear()
+        self._ahead.close()
         for fd in (*self._programs.values(), *self._map_list):
             os.close(fd)
         self._programs.clear()
@@ -131,19 +101,32 @@ class Loader:
         for fd in reversed(self._links.pop(name, [])):
             os.close(fd)
 
-    def load_ahead(self, rung: Rung) -> None:
-        """Begin to load what will be attached later: the kernel verifies several at once."""
-        for attachment in rung.attachments:
-            if attachment.program in self.image.programs:
-                key = (attachment.program, attachment.target)
-                self._ahead[key] = _Ahead(functools.partial(self._load, attachment))
+    def load_ahead(self, steps: Iterable[Step]) -> None:
+        """Begin to load, in the background, what these steps will attach if nothing is refused.
+
+        The longest first: it decides when all are loaded.
+        """
+        wanted = {
+            _key(attachment): attachment
+            for step in steps
+            for rung in [rung for rung in step.rungs if self._lacks(rung) is None][:1]
+            for attachment in rung.attachments
+        }
+        programs = self.image.programs
+        order = sorted(wanted, key=lambda key: len(programs[key[0]].code), reverse=True)
+        self._ahead = Ahead({key: functools.partial(self._load, wanted[key]) for key in order})
+        self._ahead.start()
+
+    def let_go(self) -> None:
+        """Unload what was loaded ahead and is not attached."""
+        self._ahead.close()
 
     def _program(self, attachment: Attachment) -> int:
         # One fexit program may serve several functions, but is loaded for each of them.
-        key = (attachment.program, attachment.target)
+        key = _key(attachment)
         if key not in self._programs:
-            ahead = self._ahead.pop(key, None)
-            self._programs[key] = ahead.result() if ahead else self._load(attachment)
+            ahead = self._ahead.take(key)
+            self._programs[key] = self._load(attachment) if ahead is None else ahead
         return self._programs[key]
 
     def _load(self, attachment: Attachment) -> int:
@@ -188,12 +171,16 @@ class Loader:
                 return libbpf.raw_tracepoint_open(attachment.target, program)
         return libbpf.raw_tracepoint_open(None, program)
 
+    def _lacks(self, rung: Rung) -> Attachment | None:
+        """Return what of a rung could not be compiled for this kernel."""
+        return next((a for a in rung.attachments if a.program not in self.image.programs), None)
+
     def _hold(self, name: str, rung: Rung) -> str:
         """Attach a whole rung; return why it does not hold, or an empty string."""
         links: list[int] = []
-        for attachment in rung.attachments:
-            if attachment.program not in self.image.programs:
-                return f"{attachment.how} {attachment.target} lacks an argument"
+        lacking = self._lacks(rung)
+        if lacking is not None:
+            return f"{lacking.how} {lacking.target} lacks an argument"
         for attachment in rung.attachments:
             try:
                 links.append(self._attach(attachment))
@@ -225,3 +212,7 @@ class Loader:
     def programs(self) -> Iterable[tuple[str, int]]:
         """Return the loaded programs: name and descriptor."""
         return [(name, fd) for (name, _), fd in self._programs.items()]
+
+
+def _key(attachment: Attachment) -> tuple[str, str]:
+    return attachment.program, attachment.target

@@ -12,9 +12,8 @@ import ctypes
 import errno
 import os
 import threading
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from pmtutrace.errors import PrivilegeError, UsageError
 
@@ -29,8 +28,7 @@ ENDS_WITHIN_S = 5.0  # whatever is run in a thread of its own
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Namespace:
+class Namespace(NamedTuple):
     """One network namespace. ``path`` can be opened to enter it, while whatever holds it lives."""
 
     inum: int

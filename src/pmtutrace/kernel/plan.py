@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -13,16 +12,14 @@ if TYPE_CHECKING:
 COLD = "hot, and only cold ones are wanted"
 
 
-@dataclass(frozen=True, slots=True)
-class Support:
+class Support(NamedTuple):
     """The answer to one question about this kernel: yes, no with the reason, or could not tell."""
 
     works: bool | None
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Features:
+class Features(NamedTuple):
     """What a kernel can do, as far as it matters for attaching.
 
     Args:
@@ -39,8 +36,7 @@ class Features:
     symbols: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """A hook, the rungs to try in order, and why the others are out.
 
     ``waits`` says that the hook's function is in a module which is not there now.
@@ -55,7 +51,7 @@ class Step:
 def without(features: Features, ways: Collection[str]) -> Features:
     """Return the features of a kernel that lacks these ways to attach."""
     kept = {h: Support(False, "not wanted") if h in ways else s for h, s in features.ways.items()}
-    return replace(features, ways=kept)
+    return features._replace(ways=kept)
 
 
 def obstacle(attachment: Attachment, features: Features) -> str:

@@ -6,15 +6,13 @@ gets them as ranges, and the names appear in events.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 OTHER = "other"
 XFRM = ("xfrm_output_one", "xfrm_output_resume")
 
 
-@dataclass(frozen=True, slots=True)
-class Site:
+class Site(NamedTuple):
     """A function that refuses oversize packets, or (``CHECK_RELAY``) frees quotes of such.
 
     Args:

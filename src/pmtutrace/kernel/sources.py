@@ -57,6 +57,38 @@ def folder() -> Path:
     )
 
 
+class _Code:
+    """A text of C with the functions in it, and what they call."""
+
+    def __init__(self, whole: str) -> None:
+        self.whole = whole
+        self.functions = list(_FUNCTION.finditer(whole))
+        self.lengths: dict[str, int] = {}
+        words: dict[str, set[str]] = {}
+        between, end = [], 0
+        for found in self.functions:
+            between.append(whole[end : found.start()])
+            end = found.end()
+            own = _WORD.findall(_COMMENT.sub("", found[0]))
+            words.setdefault(found[2], set()).update(own)
+            self.lengths[found[2]] = self.lengths.get(found[2], 0) + len(found[0])
+        statics = {found[2] for found in self.functions if found[1]}
+        outside = _COMMENT.sub("", "".join([*between, whole[end:]]))
+        self._calls = {name: statics & own for name, own in words.items()}
+        self.always = self._closure(statics.intersection(_WORD.findall(outside)))
+
+    def called(self, programs: Collection[str]) -> set[str]:
+        """Return the names of programs and of all that they call, and of what macros may call."""
+        return self._closure(set(programs)) | self.always
+
+    def _closure(self, new: set[str]) -> set[str]:
+        kept: set[str] = set()
+        while new:
+            kept |= new
+            new = {called for name in new for called in self._calls.get(name, ())} - kept
+        return kept
+
+
 def text(programs: Collection[str] | None = None) -> str:
     """Return all .bpf.c files as one text with ``#line`` markers.
 
@@ -68,27 +100,32 @@ def text(programs: Collection[str] | None = None) -> str:
     whole = "".join(f'#line 1 "{name}"\n{(base / name).read_text()}\n' for name in TEXTS)
     if programs is None:
         return whole
-    kept = _called(whole, programs)
+    code = _Code(whole)
+    kept = code.called(programs)
+    left, end = [], 0
+    for found in code.functions:
+        if found[2] not in kept:
+            left += [whole[end : found.start()], "\n" * found[0].count("\n")]
+            end = found.end()
+    return "".join([*left, whole[end:]])
 
-    def pruned(found: re.Match[str]) -> str:
-        return found[0] if found[2] in kept else "\n" * found[0].count("\n")
 
-    return _FUNCTION.sub(pruned, whole)
+def halves(programs: Collection[str]) -> tuple[set[str], set[str]]:
+    """Share programs out, so that the compiler takes about as long for either part.
 
-
-def _called(whole: str, programs: Collection[str]) -> set[str]:
-    """Return the names of programs and of all that they call, and of what macros may call."""
-    code = _COMMENT.sub("", whole)
-    words: dict[str, set[str]] = {}
-    for found in _FUNCTION.finditer(code):
-        words.setdefault(found[2], set()).update(_WORD.findall(found[0]))
-    statics = {found[2] for found in _FUNCTION.finditer(code) if found[1]}
-    new = set(programs) | statics.intersection(_WORD.findall(_FUNCTION.sub("", code)))
-    kept: set[str] = set()
-    while new:
-        kept |= new
-        new = {word for name in new for word in words.get(name, ())} & statics - kept
-    return kept
+    How long it takes for one goes by the length of all that becomes part of it.
+    """
+    base = folder()
+    files = [*sorted((base / "include").glob("*.h")), *(base / name for name in TEXTS)]
+    code = _Code("\n".join(file.read_text() for file in files))
+    weights = {
+        program: sum(code.lengths.get(name, 0) for name in code.called((program,)) - code.always)
+        for program in sorted(programs)
+    }
+    parts: tuple[set[str], set[str]] = set(), set()
+    for program in sorted(weights, key=lambda program: weights[program], reverse=True):
+        min(parts, key=lambda part: sum(weights[name] for name in part)).add(program)
+    return parts
 
 
 def layout_source() -> str:

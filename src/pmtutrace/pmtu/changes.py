@@ -5,9 +5,8 @@ Pure: time comes with the data. Times are nanoseconds since 1970 unless they say
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
 
 from pmtutrace.events import PathMtuChange
 
@@ -24,8 +23,7 @@ TOLERANCE = 50_000_000
 LATE_AT_MOST = 5 * NSEC
 
 
-@dataclass(frozen=True, slots=True)
-class Dump:
+class Dump(NamedTuple):
     """All exceptions of one namespace at one moment.
 
     ``ts`` is when its reading began, ``done`` when it ended; ``expires`` of the exceptions counts
@@ -46,18 +44,17 @@ class Dump:
     monotonic: int
     exceptions: tuple[PathMtu, ...]
     families: frozenset[int] = frozenset((4, 6))
-    lifetimes: Mapping[int, float] = field(default_factory=dict)
-    devices: Mapping[int, str] = field(default_factory=dict)
+    lifetimes: Mapping[int, float] = MappingProxyType({})
+    devices: Mapping[int, str] = MappingProxyType({})
     rerouted: frozenset[int] = frozenset()
     met: frozenset[Way] = frozenset()
     answers: tuple[PathMtu, ...] = ()
     unsure: frozenset[tuple[int, str]] = frozenset()
     asked: int | None = None
-    mtus: Mapping[int, int] = field(default_factory=dict)
+    mtus: Mapping[int, int] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(NamedTuple):
     """An exception as last heard of. ``deadline`` is when it expires; None for never.
 
     ``shown`` says that a dump must have it while it is there. It may leave out one of which only
@@ -124,7 +121,7 @@ class Changes:
         elif anew:
             self._add("refreshed", new, ts, old=old.item.mtu)
         # The first reading of a deadline is as good as any; none may creep away from it.
-        return new if anew else dataclasses.replace(new, deadline=old.deadline or new.deadline)
+        return new if anew else new._replace(deadline=old.deadline or new.deadline)
 
     def vanished(self, gone: list[Known], stayed: list[Known], anew: list[Known]) -> set[Key]:
         """Note why exceptions of one family are no more; return the keys of those.

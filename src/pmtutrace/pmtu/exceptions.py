@@ -13,7 +13,7 @@ import errno
 import os
 import socket
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pmtutrace.kernel import netlink
 
@@ -34,8 +34,7 @@ Key = tuple[int, str, str | None, int, str | None, int]
 Way = tuple[str, int, str | None, int]
 
 
-@dataclass(frozen=True, slots=True)
-class PathMtu:
+class PathMtu(NamedTuple):
     """What the kernel has learned of the path to one destination by one nexthop.
 
     ``family`` is 4 or 6. ``saddr`` is None but where IPv6 routes depend on the source. ``gateway``

@@ -10,7 +10,6 @@ Pure: time comes with the data. Times are nanoseconds since 1970 unless they say
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING
 
 from pmtutrace.pmtu.changes import Changes, Dump, Known, deadline, untouched
@@ -104,7 +103,7 @@ class History:
         if fitting:
             (old,) = fitting
             del there[old.item.key]
-            known = after.met(old, dataclasses.replace(known, item=_by(item, old.item)))
+            known = after.met(old, known._replace(item=_by(item, old.item)))
         else:
             after.created(known)
         there[known.item.key] = known
@@ -127,9 +126,7 @@ class History:
         if len(fitting) != 1 or fitting[0].over(ts):
             return []  # the next dump says which one it was
         (old,) = fitting
-        moved = dataclasses.replace(
-            old.item, gateway=item.gateway, expires=item.expires, redirected=True
-        )
+        moved = old.item._replace(gateway=item.gateway, expires=item.expires, redirected=True)
         known = Known(moved, deadline(moved, ts), dev, shown=False)
         after = Changes.at(netns, ts, "redirect")
         del there[old.item.key]
@@ -162,7 +159,7 @@ class History:
         for there in self._spaces.values():
             for key, known in there.items():
                 if known.deadline is not None:
-                    there[key] = dataclasses.replace(known, deadline=known.deadline + step)
+                    there[key] = known._replace(deadline=known.deadline + step)
 
 
 def _fits(known: Known, item: PathMtu) -> bool:
@@ -173,9 +170,7 @@ def _fits(known: Known, item: PathMtu) -> bool:
 
 def _by(item: PathMtu, old: PathMtu) -> PathMtu:
     """Return what the kernel told of by the gateway and in the table that are known to be right."""
-    return dataclasses.replace(
-        item, gateway=old.gateway, table=old.table, redirected=old.redirected
-    )
+    return item._replace(gateway=old.gateway, table=old.table, redirected=old.redirected)
 
 
 def _known(dump: Dump) -> dict[Key, Known]:
@@ -193,5 +188,5 @@ def _adopted(before: dict[Key, Known], now: Iterable[Key]) -> dict[Key, Known]:
     out = {}
     for key, known in before.items():
         new = tables.get(key[:5], key) if not known.item.table else key
-        out[new] = dataclasses.replace(known, item=dataclasses.replace(known.item, table=new[5]))
+        out[new] = known._replace(item=known.item._replace(table=new[5]))
     return out

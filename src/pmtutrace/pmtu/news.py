@@ -5,8 +5,7 @@ Pure: what there is to know of the kernel comes with the call.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from pmtutrace.events import Flow
@@ -17,8 +16,7 @@ NOBODY, STRICT = 2, 3
 STRICT_PROTOCOLS = (6, 33, 132)  # TCP, DCCP, SCTP
 
 
-@dataclass(frozen=True, slots=True)
-class News:
+class News(NamedTuple):
     """A message as it arrived.
 
     ``ts`` is in nanoseconds since 1970. ``router`` is whom it came from, ``to`` whom it was sent
@@ -38,16 +36,14 @@ class News:
     dev: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class InForce:
+class InForce(NamedTuple):
     """The MTU in force on the way to an address, and whether that is locked."""
 
     mtu: int
     locked: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """One of :data:`pmtutrace.events.OUTCOMES`, and the MTU in force then; None if not seen."""
 
     word: str

@@ -10,7 +10,6 @@ import contextlib
 import errno
 import os
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pmtutrace.errors import PmtutraceError
@@ -93,7 +92,7 @@ class Reader:
         found = []
         for family in sorted(self._families):
             found += [
-                replace(item, expires=item.expires + (at - monotonic) / NSEC)
+                item._replace(expires=item.expires + (at - monotonic) / NSEC)
                 if item.expires is not None
                 else item
                 for item, at in self._dump(family)
@@ -145,7 +144,7 @@ class Reader:
                 if answer is None or answer.expires is None:
                     met.add(exceptions.way(route))
                 else:
-                    answers.append(replace(answer, saddr=None))  # the source "::" of the question
+                    answers.append(answer._replace(saddr=None))  # the source "::" of the question
         return frozenset(met), tuple(answers)
 
     def _route(self, daddr: str, oif: int | None = None, flags: int = 0) -> bytes:

@@ -58,7 +58,7 @@ class Surroundings:
 
     def json(self) -> dict[str, Any]:
         """Return it as an object, which :func:`loaded` reads again."""
-        ways = [[*question, asdict(way) if way else None] for question, way in self.ways.items()]
+        ways = [[*question, _plain(way) if way else None] for question, way in self.ways.items()]
         return asdict(replace(self, ways={})) | {"ways": ways}
 
 
@@ -84,6 +84,10 @@ def loaded(value: Mapping[str, Any]) -> Surroundings:
             tuple(Block(**one) for one in rules["blocks"]),
         ),
     )
+
+
+def _plain(way: Way) -> dict[str, Any]:
+    return way._asdict() | {"legs": [leg._asdict() for leg in way.legs]}
 
 
 def _way(value: Mapping[str, Any]) -> Way:

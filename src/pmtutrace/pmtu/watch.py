@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import select
 import time
 from typing import TYPE_CHECKING
@@ -165,8 +164,12 @@ class Watch:
 
     def _unmet(self, inum: int) -> list[PathMtu]:
         unmet = self.history.unmet(inum)
+        if len(unmet) <= ASKED_AT_MOST:
+            return unmet
+        import random
+
         # Some may never be found: none may keep the others from being asked for.
-        return random.sample(unmet, ASKED_AT_MOST) if len(unmet) > ASKED_AT_MOST else unmet
+        return random.sample(unmet, ASKED_AT_MOST)
 
     def _dumps(self, only: Collection[int] | None) -> list[Dump]:
         found, failure = [], None

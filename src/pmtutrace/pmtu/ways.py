@@ -10,8 +10,7 @@ import errno
 import os
 import socket
 import struct
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pmtutrace.kernel import links, netlink
 from pmtutrace.pmtu import exceptions
@@ -27,8 +26,7 @@ NEXTHOP = struct.Struct("=HBBi")  # struct rtnexthop: length, flags, hops (weigh
 LONGEST = 65535  # octets of an IP packet, whatever the MTU of lo
 
 
-@dataclass(frozen=True, slots=True)
-class Leg:
+class Leg(NamedTuple):
     """One nexthop: the device, its MTU in octets, and the gateway, None on the link itself.
 
     ``now`` is the MTU in force on that way, with what was learned of it; None where there is but
@@ -42,8 +40,7 @@ class Leg:
     now: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
+class Way(NamedTuple):
     """The route to an address and its nexthops.
 
     ``saddr`` and ``oif`` are what was asked with, as a tunnel asks; None where nothing. ``mtu`` is
@@ -82,8 +79,8 @@ def way(daddr: str, saddr: str | None = None, oif: int | None = None) -> Way | N
             return None  # refused: no route, an address that is not ours, a device that is gone
         found = _read(payload, asked, question)
         if found and oif is None and len({leg.ifindex for leg in found.legs}) > 1:
-            legs = tuple(replace(leg, now=_now(asked, found, leg)) for leg in found.legs)
-            found = replace(found, legs=legs)
+            legs = tuple(leg._replace(now=_now(asked, found, leg)) for leg in found.legs)
+            found = found._replace(legs=legs)
         return found
 
 

@@ -10,7 +10,6 @@ import ipaddress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pmtutrace.errors import UsageError
 from pmtutrace.events import (
     CounterKey,
     Drop,
@@ -26,20 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
     from pmtutrace.events import Device, Event, Flow, TunnelRef
+    from pmtutrace.tracing.networks import Network
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 # Where a drop happened: namespace inode, ifindex, outer endpoints as text, who made them.
 Place = tuple[int, int, str, "Device | None"]
-
-
-def network(text: str) -> Network:
-    """Read an address or prefix; raise UsageError where it is neither."""
-    try:
-        return ipaddress.ip_network(text, strict=False)
-    except ValueError as error:
-        raise UsageError(
-            f"{text!r} is not an address or prefix", "give one like 192.0.2.7 or 2001:db8::/32"
-        ) from error
 
 
 def place(key: CounterKey | Drop | Fragmented) -> Place:

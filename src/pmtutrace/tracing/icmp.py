@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pmtutrace.events import Flow
 
@@ -15,8 +15,7 @@ _WITH_PORTS = frozenset({6, 17, 33, 132, 136})
 _ECHO = {1: (b"\x08", b"\0"), 58: (b"\x80", b"\x81")}  # request and reply, by protocol
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """Whom a message is for, which MTU it reports (0 if cut off), and the packet that it quotes."""
 
     family: int

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
-from dataclasses import replace
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,9 +15,10 @@ from pmtutrace.kernel.loader import Attached, Loader
 from pmtutrace.tracing.clock import HZ
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from pmtutrace.kernel.ladder import Hook
+    from pmtutrace.kernel.plan import Step
     from pmtutrace.tracing.settings import Settings
 
 BTF = Path("/sys/kernel/btf/vmlinux")
@@ -26,26 +28,43 @@ MOST = 2**32 - 1  # of a __u32
 class KernelSide:
     """Everything of a tracer that is in the kernel.
 
+    It begins to load the programs; there is time for other things until :meth:`attach`, and then
+    again until :meth:`count`.
+
+    Args:
+        settings: what the tracer is to do.
+        meanwhile: called while the compiler is at work, if it has to be.
+
     Raises:
         PmtutraceError: of the kind that fits, if the kernel, BCC or our rights do not suffice;
             nothing is left behind then.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, meanwhile: Callable[[], None] | None = None) -> None:
         privileges.require()
         self.settings = settings
+        self._meanwhile = meanwhile
         self.attached: tuple[Attached, ...] = ()
         self._modules: dict[str, int | None] = {}
         self._moves = b""
         self._config: dict[str, int] = {}
+        self._waiter = threading.Thread(target=libbpf.wait_for_packets, daemon=True)
         self._boot = self._look()
         self.image = self._choose_image()
-        try:
-            self.loader = Loader(self.image)
+        with self._closed_on_error():
+            self._begin()
+
+    def attach(self) -> None:
+        """Attach everything, and begin to take notes of what is said of packets.
+
+        Raises:
+            PmtutraceError: as for the class; nothing is left behind then either.
+        """
+        with self._closed_on_error():
             try:
                 self._attach()
             except LoadError as refused:
-                if settings.image_file or not self.image.tp_btf:
+                if self.settings.image_file or not self.image.tp_btf:
                     raise
                 # The kernel refused direct loads: once more with helper calls.
                 self.loader.close()
@@ -53,8 +72,23 @@ class KernelSide:
                     self.image = self._obtain(plain=True)
                 except CompilerError:
                     raise refused from None
-                self.loader = Loader(self.image)
+                self._begin()
                 self._attach()
+
+    def count(self) -> None:
+        """Begin to count, once the kernel is done with the packets that it had in hand.
+
+        Raises:
+            PmtutraceError: as for the class; nothing is left behind then either.
+        """
+        with self._closed_on_error():
+            self._join()
+            self._configure(counting=1)
+
+    @contextlib.contextmanager
+    def _closed_on_error(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             self.close()
             if error.errno in (errno.EPERM, errno.EACCES):
@@ -68,6 +102,11 @@ class KernelSide:
         """Detach and unload everything. Can be called again."""
         if hasattr(self, "loader"):
             self.loader.close()
+        self._join()
+
+    def _join(self) -> None:
+        if self._waiter.is_alive():
+            self._waiter.join()
 
     def refresh(self) -> bool:
         """Take in what modules have brought, or taken along, since last looked; True if so."""
@@ -115,6 +154,8 @@ class KernelSide:
         )
         with build.Wanted(self._boot.btf, self.settings.btf, options) as wanted:
             _ = self._boot.ranges  # looked up while the compiler works
+            if wanted.building and self._meanwhile:
+                self._meanwhile()
             return wanted.get()
 
     def _choose_image(self) -> image.Image:
@@ -133,9 +174,17 @@ class KernelSide:
             raise LoadError(f"{named} was built by another version of pmtutrace", hint)
         return chosen
 
-    def _attach(self) -> None:
+    def _begin(self) -> None:
+        """Create the maps, and have loaded in the background what will probably be attached."""
+        self.loader = Loader(self.image)
         found = features.probe(self.image.tracepoints, self.image.functions, self._symbols())
         self._features = plan.without(found, self.settings.without)
+        self.loader.load_ahead(self._plan(hooks.HOOKS))
+
+    def _plan(self, wanted: Iterable[Hook]) -> tuple[Step, ...]:
+        return plan.plan(tuple(wanted), self._features, cold=self.settings.cold)
+
+    def _attach(self) -> None:
         self._write_sites(0)
         self._config = {
             "every": int(self.settings.every),
@@ -155,19 +204,18 @@ class KernelSide:
         libbpf.map_update(self.loader.maps["factors"], bytes(4), os.urandom(size))
         self._configure()
         self.attached = tuple(self._attached(hooks.HOOKS))
+        self.loader.let_go()
         # What is said of a packet from now on will be claimed by its drop. Drops of packets that
         # may have been spoken of before are not counted.
         self._configure(recording=1)
-        libbpf.wait_for_packets()
-        self._configure(counting=1)
+        try:
+            self._waiter.start()
+        except RuntimeError:  # there is no room for a thread
+            libbpf.wait_for_packets()
 
     def _attached(self, wanted: Iterable[Hook]) -> Iterator[Attached]:
         """Attach hooks one by one, each with what it settles for the programs."""
-        steps = plan.plan(tuple(wanted), self._features, cold=self.settings.cold)
-        for step in steps:
-            if step.hook.needed and step.rungs:
-                self.loader.load_ahead(step.rungs[0])  # by far the longest, and attached last
-        for step in steps:
+        for step in self._plan(wanted):
             if step.hook.module:
                 self._modules[step.hook.name] = symbols.module(step.hook.module)
             result = self.loader.attach(step)
@@ -180,7 +228,7 @@ class KernelSide:
 
         A kprobe on a module that has gone is dead for good: it is made anew when it comes back.
         """
-        self._features = replace(self._features, symbols=self._symbols())
+        self._features = self._features._replace(symbols=self._symbols())
         moved = [
             a.hook
             for a in self.attached

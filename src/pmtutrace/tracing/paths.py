@@ -220,7 +220,7 @@ class Paths:
             if _concerns(item, news.netns, about):
                 outcome = pmtu_news.applied(item.item.mtu, locked=item.item.locked)
                 # The kernel tells of a message last, when it is done with it.
-                began = dataclasses.replace(news, ts=min(news.ts, item.ts))
+                began = news._replace(ts=min(news.ts, item.ts))
                 yield self._event(began, about, outcome)
                 return
         self._open.append(Open(news, about))
@@ -339,4 +339,4 @@ def _doubted(dump: Dump, told: Iterable[News | Setting]) -> Dump:
         for item in told
         if isinstance(item, Setting) and item.netns == dump.netns and begin <= item.ts <= end
     }
-    return dataclasses.replace(dump, unsure=frozenset(unsure))
+    return dump._replace(unsure=frozenset(unsure))

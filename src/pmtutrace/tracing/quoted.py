@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pmtutrace.events import Flow, Outer
 
@@ -25,8 +25,7 @@ VERSIONS = {0x0800: 4, 0x86DD: 6}
 VXLAN, VXLAN_LINUX, GENEVE, NATT = 4789, 8472, 6081, 4500
 
 
-@dataclass(frozen=True, slots=True)
-class Quoted:
+class Quoted(NamedTuple):
     """What could be read of a packet.
 
     ``outermost`` is its first IP header, ``flow`` its last; addresses are empty where not even the
@@ -41,16 +40,14 @@ class Quoted:
     port: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Layer:
+class _Layer(NamedTuple):
     """An IP header that was read: its flow, and where what follows is; None if it is not here."""
 
     flow: Flow
     upper: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
+class _Step(NamedTuple):
     """What a tunnel's header says: where the next header is, of which IP version, and whose."""
 
     at: int

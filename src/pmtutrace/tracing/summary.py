@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import Counter as Multiset
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pmtutrace.events import IcmpReceived, PathMtuChange
@@ -17,12 +16,12 @@ if TYPE_CHECKING:
     from pmtutrace.tracing.filters import Filter
 
 
-@dataclass(slots=True)
 class Tally:
     """Numbers of events that have no counters."""
 
-    received: int = 0
-    changes: int = 0
+    def __init__(self) -> None:
+        self.received = 0
+        self.changes = 0
 
     def take(self, event: Event) -> None:
         """Count an event that is wanted."""

@@ -1,4 +1,8 @@
-"""The tracer: an iterator of events and a table of exact counters."""
+"""The tracer: an iterator of events and a table of exact counters.
+
+What names events is imported where it is first needed, and not here: the kernel can be loading the
+programs meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -12,21 +16,20 @@ from typing import TYPE_CHECKING, Self
 
 from pmtutrace.errors import LoadError, NotSupported
 from pmtutrace.kernel import libbpf
-from pmtutrace.kernel.sites import ORIGINS
-from pmtutrace.tracing import clock, decode, paths
+from pmtutrace.tracing import clock
 from pmtutrace.tracing.kernelside import KernelSide
-from pmtutrace.tracing.moves import Move, Moves
-from pmtutrace.tracing.naming import Namer
 from pmtutrace.tracing.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import TracebackType
 
     from pmtutrace.events import Counter, CounterKey, Event
     from pmtutrace.kernel.image import Image
     from pmtutrace.kernel.loader import Attached
     from pmtutrace.pmtu.watch import Watch
+    from pmtutrace.tracing.moves import Move, Moves
+    from pmtutrace.tracing.paths import Paths
     from pmtutrace.tunnels.inventory import Inventory
 
 POSSIBLE_CPUS = Path("/sys/devices/system/cpu/possible")
@@ -51,14 +54,15 @@ class Tracer:
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
         self.streamed = 0
-        self._kernel: KernelSide | None = None
+        self._begun: KernelSide | None = None
+        self._kernel: KernelSide | None = None  # the same, once it runs
         self._ring: libbpf.Ring | None = None
         self._raw: deque[bytes] = deque()
         self._refreshed = 0.0
         self._moves: Moves | None = None
         # A queue and not an Event: a signal handler that sets an Event may wait for itself.
         self._stops: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._paths: paths.Paths | None = None
+        self._paths: Paths | None = None
         self._keys: dict[bytes, bytes] = {}  # of counters, by digest
 
     def __enter__(self) -> Self:
@@ -73,13 +77,31 @@ class Tracer:
     ) -> None:
         self.close()
 
+    def begin(self, meanwhile: Callable[[], None] | None = None) -> None:
+        """Have the kernel load the programs, in the background, until :meth:`start` attaches them.
+
+        For who has other things to do meanwhile, and closes the tracer whatever comes of them.
+
+        Args:
+            meanwhile: called while the compiler is at work, if it has to be.
+
+        Raises:
+            PmtutraceError: as for the class; nothing is left behind then.
+        """
+        self._begun = self._begun or KernelSide(self.settings, meanwhile)
+
     def start(self) -> None:
         """Load and attach everything, or nothing."""
-        self._kernel = KernelSide(self.settings)
+        self._begun = kernel = self._begun or KernelSide(self.settings)
         try:
-            self._namer = Namer(self._kernel.image, self._kernel.location)
-            self._path_size = self._kernel.image.layout.structs["path_event"].size
-            self._ring = libbpf.Ring(self._kernel.loader.maps["ring"], self._take)
+            kernel.attach()
+            from pmtutrace.tracing.naming import Namer
+
+            self._namer = Namer(kernel.image, kernel.location)
+            self._path_size = kernel.image.layout.structs["path_event"].size
+            self._ring = libbpf.Ring(kernel.loader.maps["ring"], self._take)
+            kernel.count()
+            self._kernel = kernel
         except OSError as error:
             self.close()
             raise LoadError(f"the event ring cannot be read: {error.strerror}") from error
@@ -96,8 +118,10 @@ class Tracer:
         if self._paths is not None:
             self._paths.close()
             self._paths = None
+        if self._begun is not None:
+            self._begun.close()
+            self._begun = None
         if self._kernel is not None:
-            self._kernel.close()
             self._kernel = None
             if self._namer.inventory is not None:
                 self._namer.inventory.close()
@@ -136,6 +160,9 @@ class Tracer:
         Raises:
             OSError: no network namespace at all could be read.
         """
+        from pmtutrace.kernel.sites import ORIGINS
+        from pmtutrace.tracing import paths
+
         watch.look()
         if self._paths is not None:
             self._paths.close()
@@ -238,11 +265,15 @@ class Tracer:
 
         Those of outer packets that left as fragments are among them, under the verdict ``none``.
         """
+        from pmtutrace.tracing.moves import Moves
+
         if self._moves is None:
             self._moves = Moves(self._namer.decoder, self._namer.ticks)
         return self._moves.of(self._items(), self._overflow())
 
     def _counted(self) -> dict[CounterKey, Counter]:
+        from pmtutrace.tracing import decode
+
         items = self._items()
         decoder, ticks = self._namer.decoder, self._namer.ticks
         out = decoder.counters(items, ticks)

@@ -5,7 +5,7 @@ import struct
 from pathlib import Path
 
 from pmtutrace.kernel.btf import Btf
-from pmtutrace.kernel.btf_records import Kind
+from pmtutrace.kernel.btf_kinds import Kind
 
 TOOL = runpy.run_path(str(Path(__file__).with_name("prune.py")))
 RECORD, WRITE = TOOL["Record"], TOOL["write"]

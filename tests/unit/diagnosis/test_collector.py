@@ -95,7 +95,7 @@ def test_gaps_are_kept_with_the_timeline():
 
 
 def test_the_base_is_that_of_the_route():
-    world = World(legs=(OWN, dataclasses.replace(OTHER, mtu=1450)), route_mtu=1480)
+    world = World(legs=(OWN, OTHER._replace(mtu=1450)), route_mtu=1480)
     world.change(10, 1400)
     world.change(10, 1400, daddr="203.0.113.77")
     assert {line.daddr: line.base for line in world.case().timelines} == {

@@ -63,12 +63,12 @@ def two_tunnels_in_one_another():
     world = World(legs=(Leg("gre2", 8, None, 1476),))
     other = dataclasses.replace(GRE, ifindex=8, name="gre2", remote="198.51.100.9")
     world.tunnels.append(other)
-    into = dataclasses.replace(INTO, gateway=None)
+    into = INTO._replace(gateway=None)
     question = (other.remote, LOCAL, None)
     ways = world.around.ways
     key = next(iter(ways))._replace(daddr=other.remote)
     assert tuple(key) == question
-    ways = {**ways, key: dataclasses.replace(ways[next(iter(ways))], legs=(into,))}
+    ways = {**ways, key: ways[next(iter(ways))]._replace(legs=(into,))}
     world.around = dataclasses.replace(world.around, ways=ways)
     return world
 
@@ -373,7 +373,7 @@ def a_limit_that_nothing_met():
 def two_ways(*now, seen=True):
     """Return a world in which the far end can be reached by two nexthops, with these MTUs."""
     legs = (OWN, Leg("eth1", 3, "192.0.2.253", 1500))
-    made = [dataclasses.replace(leg, now=mtu) for leg, mtu in zip(legs, now, strict=True)]
+    made = [leg._replace(now=mtu) for leg, mtu in zip(legs, now, strict=True)]
     world = World(legs=made)
     if seen:
         world.change(10, 1400, via="icmp")
@@ -621,7 +621,7 @@ def test_a_remedy_says_as_much_as_is_known():
     prefix = f"ip netns exec edge ip route replace {FAR}"
     assert remedy((OWN, INTO), 1492) == f"{prefix} via {GATEWAY} dev eth0 mtu 1492"
     assert remedy((OWN, INTO)) == f"{prefix} via {GATEWAY} dev eth0"
-    assert remedy((dataclasses.replace(OWN, gateway=None), INTO)) == f"{prefix} dev eth0"
+    assert remedy((OWN._replace(gateway=None), INTO)) == f"{prefix} dev eth0"
     assert remedy((INTO,)) == f"{prefix} via GATEWAY dev DEVICE"
 
 

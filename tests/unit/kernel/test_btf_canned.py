@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from pmtutrace.errors import NotSupported
+from pmtutrace.kernel import headers, sources
 from pmtutrace.kernel.btf import Btf
-from pmtutrace.kernel.btf_records import COMPOSITE, ENUMERATION, TRANSPARENT, Kind
+from pmtutrace.kernel.btf_kinds import COMPOSITE, ENUMERATION, TRANSPARENT, Kind
 
 DATA = Path(__file__).parents[2] / "data" / "btf"
 TOOL = runpy.run_path(str(DATA / "prune.py"))
@@ -117,6 +118,36 @@ def comparable(btf, type_id, depth=3):
         behind = btf.spell(type_.word) if target.name else comparable(btf, type_.word, depth)
         return (type_.kind, type_.name, behind)
     return btf.spell(type_id)
+
+
+def facts(btf, name):
+    kinds = (*COMPOSITE, *ENUMERATION, Kind.TYPEDEF, Kind.INT, Kind.FUNC)
+    return [list(btf.named((kind,), name)) for kind in kinds], list(btf.named(kinds, name))
+
+
+@pytest.mark.parametrize("release", [V5, V6, V6_12, V7])
+def test_names_are_found_at_once_as_they_are_found_one_by_one(release):
+    names = headers.names(headers.Wanted.read(sources.folder() / "kernel.toml"))
+    one_by_one, at_once = (Btf.parse(canned(release).data) for _ in range(2))
+    at_once.expect(names)
+    assert [facts(at_once, name) for name in names] == [facts(one_by_one, name) for name in names]
+    assert not at_once._named  # nobody had to look through a kind
+    # What was not expected is found all the same, and another time what is expected then.
+    assert facts(at_once, "sk_buff_head") == facts(one_by_one, "sk_buff_head")
+    at_once.expect(["sk_buff_head"])
+    assert facts(at_once, "sk_buff_head") == facts(one_by_one, "sk_buff_head")
+    assert facts(at_once, "sk_buff") == facts(one_by_one, "sk_buff")
+
+
+def test_names_of_the_running_kernel_are_found_at_once():
+    try:
+        whole, at_once = Btf.load(), Btf.load()
+    except NotSupported as error:
+        pytest.skip(error.message)
+    names = sorted({whole[i].name for i in range(1, len(whole), 97)} - {""})
+    assert len(names) > 300
+    at_once.expect(names)
+    assert [facts(at_once, name) for name in names] == [facts(whole, name) for name in names]
 
 
 def test_a_pruned_file_says_what_the_whole_one_says():

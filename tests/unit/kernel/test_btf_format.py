@@ -9,7 +9,7 @@ import pytest
 from pmtutrace.errors import NotSupported, UsageError
 from pmtutrace.kernel import btf as btf_module
 from pmtutrace.kernel.btf import Btf, Field, Function, Parameter
-from pmtutrace.kernel.btf_records import Kind
+from pmtutrace.kernel.btf_kinds import Kind
 
 Sample = runpy.run_path(str(Path(__file__).parents[2] / "data" / "btf" / "sample.py"))["Sample"]
 

@@ -4,7 +4,6 @@ import lzma
 import re
 import subprocess
 import time
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 from pmtutrace.errors import NotSupported, UsageError
 from pmtutrace.kernel import compiler, headers
 from pmtutrace.kernel.btf import Btf
-from pmtutrace.kernel.btf_records import COMPOSITE, ENUMERATION, Kind
+from pmtutrace.kernel.btf_kinds import COMPOSITE, ENUMERATION, Kind
 from pmtutrace.kernel.ctypes_declare import Declarations, c_path
 from pmtutrace.kernel.headers import Wanted
 
@@ -90,7 +89,7 @@ def spelled(btf, name):
 
 @pytest.mark.parametrize("lean", [True, False], ids=["lean", "whole"])
 def test_every_assertion_of_the_header_holds(btf, wanted, lean):
-    wanted = wanted if lean else replace(wanted, lean=())
+    wanted = wanted if lean else wanted._replace(lean=())
     text = headers.generate(btf, wanted)
     done = compile_c(text, "-fsyntax-only", "-Werror")
     assert done.returncode == 0, done.stderr[:2000]

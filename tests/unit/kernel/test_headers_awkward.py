@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pmtutrace.errors import UsageError
-from pmtutrace.kernel.btf_records import Kind
+from pmtutrace.kernel.btf_kinds import Kind
 from pmtutrace.kernel.ctypes_declare import Declarations
 from pmtutrace.kernel.headers import Wanted, generate
 

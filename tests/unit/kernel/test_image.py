@@ -1,6 +1,5 @@
 """An image is what it was when it was sealed, or it is refused."""
 
-import dataclasses
 import hashlib
 import json
 import shutil
@@ -43,7 +42,7 @@ SEALED = image.seal(CONTENT)
 def test_what_was_sealed_comes_back():
     found = image.unseal(SEALED)
     assert found.key == CONTENT["key"]
-    assert [dataclasses.asdict(entry) for entry in found.maps] == CONTENT["maps"]
+    assert [entry._asdict() for entry in found.maps] == CONTENT["maps"]
     assert found.programs["p"].code == CODE
     assert found.programs["p"].references == ((0, 0),)
     assert (found.tracepoints, found.reasons) == ({"kfree_skb": 77}, {5: "PKT_TOO_BIG"})

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pmtutrace.kernel import module_btf
-from pmtutrace.kernel.btf_records import Kind
+from pmtutrace.kernel.btf_kinds import Kind
 
 Sample = runpy.run_path(str(Path(__file__).parents[2] / "data" / "btf" / "sample.py"))["Sample"]
 

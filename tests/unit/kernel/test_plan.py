@@ -8,7 +8,7 @@ import pytest
 
 from pmtutrace.kernel import hooks, plan
 from pmtutrace.kernel.btf import Btf
-from pmtutrace.kernel.btf_records import Kind
+from pmtutrace.kernel.btf_kinds import Kind
 from pmtutrace.kernel.loader import Attached
 from pmtutrace.kernel.plan import Features, Support
 

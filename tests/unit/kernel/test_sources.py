@@ -60,6 +60,17 @@ def test_a_program_keeps_what_it_calls_and_little_else(program):
     assert len(kept) < 0.6 * len(every)
 
 
+def test_halves_are_all_programs_once_and_take_about_as_long():
+    for ways in ({"tracepoint"}, {"tracepoint", "fentry", "fexit"}, {"tracepoint", "kprobe"}):
+        programs = {a.program for a in ATTACHMENTS if a.how in ways} | CALLED.keys()
+        one, other = sources.halves(programs)
+        assert one | other == programs
+        assert not one & other
+        assert "kfree_skb" in one
+        lengths = [len(re.sub(r"\s+", "", sources.text(part))) for part in (one, other)]
+        assert max(lengths) < 1.3 * min(lengths)
+
+
 def test_whatever_is_not_static_is_a_program_that_is_attached_or_called():
     functions = re.findall(r"^[a-z][^;{}]*?\)\n\{", sources.text(), re.M)
     programs = [head for head in functions if not head.startswith("static ")]

@@ -1,7 +1,6 @@
 """Netlink octets into exceptions: as kernels send them, and as nobody should."""
 
 import contextlib
-import dataclasses
 import errno
 import socket
 import struct
@@ -122,12 +121,12 @@ def test_routes_and_redirects_are_no_path_mtu():
 
 def test_a_redirect_that_took_a_path_mtu_along():
     found = exceptions.exception(message(FOUR, flags=0x200 | exceptions.RTCF_REDIRECTED))
-    assert found == dataclasses.replace(FOUR, redirected=True)
+    assert found == FOUR._replace(redirected=True)
 
 
 def test_a_lock_of_another_metric_is_none():
     item = exceptions.exception(message(FOUR, lock=1 << 3))
-    assert item == dataclasses.replace(FOUR, locked=False)
+    assert item == FOUR._replace(locked=False)
 
 
 def test_no_time_left_is_none_of_ipv4_and_forever_of_ipv6():

@@ -1,7 +1,5 @@
 """What must have happened between two dumps, and how the kernel's news joins in."""
 
-import dataclasses
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,8 +44,7 @@ def dump(at, *items, rerouted=(), lifetimes=None, step=0.0, families=(4, 6), net
         ts + 1_000_000,
         START - BOOTED + since,
         tuple(
-            one if one.expires is None else dataclasses.replace(one, expires=one.expires - at)
-            for one in items
+            one if one.expires is None else one._replace(expires=one.expires - at) for one in items
         ),
         frozenset(families),
         {4: LIVES, 6: LIVES} if lifetimes is None else lifetimes,
@@ -157,7 +154,7 @@ class TestDumps:
         six = item(family=6, daddr="fd77:2::1")
         history = History()
         history.begin(dump(0, six))
-        assert history.take(dump(599.995, dataclasses.replace(six, expires=None))) == []
+        assert history.take(dump(599.995, six._replace(expires=None))) == []
         (change,) = history.take(dump(601))
         assert change.change == "expired"
 
@@ -257,7 +254,7 @@ class TestNews:
     """The kernel's own word, in between."""
 
     def hear(self, history, at, new, via="icmp", table=0):
-        new = dataclasses.replace(new, table=table)
+        new = new._replace(table=table)
         return history.told(SPACE, START + round(at * NSEC), new, dev="eth0", via=via)
 
     def test_a_dump_confirms_and_adds_nothing(self, history):
@@ -328,16 +325,16 @@ class TestNews:
     def test_what_only_an_answer_shows(self, history):
         """IPv6 leaves out of a dump what is by another nexthop than the first, for good."""
         six = item(family=6, daddr="fd77:2::2", expires=600.5)
-        self.hear(history, 0.5, dataclasses.replace(six, expires=600.0))
+        self.hear(history, 0.5, six._replace(expires=600.0))
 
         def asked(at, answer):
-            left = dataclasses.replace(answer, expires=answer.expires - at)
+            left = answer._replace(expires=answer.expires - at)
             return history.take(dump(at, item(), answers=(left,)))
 
         for at in (1, 2):
             assert asked(at, six) == []
             assert [one.key for one in history.unmet(SPACE)] == [six.key]
-        (change,) = asked(3, dataclasses.replace(six, mtu=1300))
+        (change,) = asked(3, six._replace(mtu=1300))
         assert (change.change, change.old, change.new) == ("lowered", 1400, 1300)
         changes = history.take(dump(4, item(), met=frozenset([six.way])))
         assert [(c.change, c.family) for c in changes] == [("flushed", 6)]
@@ -365,7 +362,7 @@ class TestNews:
             ("gone", "10.0.1.254"),
         ]
         assert {k.item for k in history.known(SPACE)} == {
-            dataclasses.replace(one, expires=one.expires - 1) for one in (item(), moved)
+            one._replace(expires=one.expires - 1) for one in (item(), moved)
         }
 
     def test_one_of_two_tables_is_left_to_the_dump(self):
@@ -403,7 +400,7 @@ class TestRedirects:
         lower = item(mtu=1300, table=0)
         (change,) = history.told(SPACE, START + 2 * NSEC, lower, dev="eth0", via="icmp")
         assert (change.change, change.gateway, change.table) == ("lowered", self.GATE, 254)
-        there = dataclasses.replace(there, mtu=1300, expires=602)
+        there = there._replace(mtu=1300, expires=602)
         assert history.take(dump(3, there)) == []
 
     def test_a_dump_shows_one_too(self, history):

@@ -14,7 +14,8 @@ from pmtutrace.events import (
     TunnelChange,
     TunnelRef,
 )
-from pmtutrace.tracing.filters import Filter, network
+from pmtutrace.tracing.filters import Filter
+from pmtutrace.tracing.networks import network
 from samples import FLOW, HEARD, LOWERED, drop
 
 DROP = drop(netns=1, dev="eth0", ifindex=7, indev="eth1")

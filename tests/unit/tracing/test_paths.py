@@ -1,6 +1,5 @@
 """What the kernel tells, what is heard and what is read, put together: in any order that occurs."""
 
-import dataclasses
 import struct
 
 import pytest
@@ -104,7 +103,7 @@ class TestTold:
 
     def test_nor_what_was_set_for_somebody_else(self, seen):
         """A tunnel passes news on to who is inside: that is another path."""
-        seen.tell(SET._replace(item=dataclasses.replace(ITEM, daddr="172.16.0.2", mtu=1376)))
+        seen.tell(SET._replace(item=ITEM._replace(daddr="172.16.0.2", mtu=1376)))
         seen.tell(SET)
         seen.tell(MESSAGE)
         outcomes = [e.effective for e in seen.events([], T) if hasattr(e, "outcome")]
@@ -124,28 +123,28 @@ class TestTold:
     def test_a_dump_that_was_overtaken_is_not_believed(self, seen):
         seen.tell(SET)
         seen.events([], T)
-        lower = dataclasses.replace(ITEM, mtu=1300)
+        lower = ITEM._replace(mtu=1300)
         seen.tell(SET._replace(ts=T + 1_000_000, item=lower, via="tunnel", inside=False))
-        late = dump(T + 999_500, dataclasses.replace(ITEM, table=254))
+        late = dump(T + 999_500, ITEM._replace(table=254))
         assert brief(seen.events([late], T + 2_000_000)) == [("lowered", 1300, "tunnel")]
 
     def test_one_that_somebody_asked_for_just_before_it_was_set_is_there(self, seen):
         seen.tell(SET)
         seen.events([], T)
         seen.tell(SET._replace(ts=T + 90_000_000))
-        asked_in_vain = dataclasses.replace(
-            dump(T + 100_000_000), asked=T + 80_000_000, met=frozenset([(FAR, 2, ROUTER, 254)])
+        asked_in_vain = dump(T + 100_000_000)._replace(
+            asked=T + 80_000_000, met=frozenset([(FAR, 2, ROUTER, 254)])
         )
-        late = dataclasses.replace(asked_in_vain, asked=T + 95_000_000)
+        late = asked_in_vain._replace(asked=T + 95_000_000)
         assert brief(seen.events([asked_in_vain], T + 110_000_000)) == [("refreshed", 1400, "icmp")]
         assert brief(seen.events([late], T + 110_000_000)) == [("flushed", None, "unknown")]
 
     def test_news_is_put_before_or_behind_a_dump_by_its_time(self, seen):
         """What was told after a dump was read is not undone by it."""
-        lower = dataclasses.replace(ITEM, mtu=1300)
+        lower = ITEM._replace(mtu=1300)
         seen.tell(SET)
         seen.tell(SET._replace(ts=T + 500_000_000, item=lower))
-        between = dump(T + 100_000_000, dataclasses.replace(ITEM, table=254, expires=599.9))
+        between = dump(T + 100_000_000, ITEM._replace(table=254, expires=599.9))
         assert brief(seen.events([between], T + 600_000_000)) == [
             ("created", 1400, "icmp"),
             ("lowered", 1300, "icmp"),
@@ -153,7 +152,7 @@ class TestTold:
 
     def test_a_redirect_is_no_message_of_a_path_mtu(self, seen):
         seen.tell(SET)
-        moved = dataclasses.replace(ITEM, mtu=0, gateway="10.0.1.253", expires=300.0)
+        moved = ITEM._replace(mtu=0, gateway="10.0.1.253", expires=300.0)
         seen.tell(SET._replace(ts=T + 1000, item=moved, via="redirect", inside=False))
         assert brief(seen.events([], T + 2000)) == [
             ("created", 1400, "icmp"),
@@ -163,7 +162,7 @@ class TestTold:
 
     def test_a_change_says_whose_message_it_was(self, seen):
         seen.tell(SET)
-        seen.tell(SET._replace(item=dataclasses.replace(ITEM, daddr="172.16.0.2", mtu=1376)))
+        seen.tell(SET._replace(item=ITEM._replace(daddr="172.16.0.2", mtu=1376)))
         seen.tell(MESSAGE)
         found = {e.daddr: e for e in seen.events([], T) if hasattr(e, "change")}
         assert (found[FAR].router, found[FAR].quoted.dport) == (ROUTER, 9)
@@ -173,7 +172,7 @@ class TestTold:
 class TestHeard:
     def test_a_message_whose_work_the_dump_shows(self, watch, seen):
         watch.sounds = [MESSAGE]
-        after = dump(T + 10_000_000, dataclasses.replace(ITEM, table=254, expires=599.99))
+        after = dump(T + 10_000_000, ITEM._replace(table=254, expires=599.99))
         found = seen.events([after], T + 11_000_000)
         assert brief(found) == [("applied", 1400), ("created", 1400, "icmp")]
         assert found[0].ts == found[1].ts == MESSAGE.ts
@@ -182,7 +181,7 @@ class TestHeard:
     def test_or_the_next_one(self, watch, seen):
         watch.sounds = [MESSAGE]
         assert seen.events([], T + 6000) == []
-        after = dump(T + 10_000_000, dataclasses.replace(ITEM, table=254, expires=599.99))
+        after = dump(T + 10_000_000, ITEM._replace(table=254, expires=599.99))
         found = seen.events([after], T + 11_000_000)
         assert brief(found) == [("applied", 1400), ("created", 1400, "icmp")]
 
@@ -192,7 +191,7 @@ class TestHeard:
 
     def test_what_does_not_fit_is_not_its_doing(self, watch, seen):
         watch.sounds = [MESSAGE]
-        other = dataclasses.replace(ITEM, table=254, mtu=1390, expires=599.99)
+        other = ITEM._replace(table=254, mtu=1390, expires=599.99)
         found = brief(seen.events([dump(T + 10_000_000, other)], T + 11_000_000, last=True))
         assert sorted(found, key=str) == [("created", 1390, "unknown"), ("no_match", 1500)]
 
@@ -227,7 +226,7 @@ class TestReader:
         far, gate = (bytes(10) + b"\xff\xff" + packets.packed(a) for a in (FAR, ROUTER))
         told = {"family": 4, "mtu": 552, "locked": 1, "left": 600 * clock.HZ, "ifindex": 2}
         found = self.read("EVENT_PATH_MTU", daddr=far, gateway=gate, gateway_family=4, **told)
-        assert found.item == dataclasses.replace(ITEM, mtu=552, locked=True)
+        assert found.item == ITEM._replace(mtu=552, locked=True)
 
     def test_a_redirect(self):
         """Whatever the stack looks like."""
