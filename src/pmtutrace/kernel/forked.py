@@ -5,6 +5,7 @@ To start Python once more and import the same again takes a tenth of a second of
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -13,16 +14,17 @@ import traceback
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Forked:
     """A fork that runs one function: what it returns, and what is said on stderr meanwhile.
 
     To be had where there are no other threads: what they hold locked would stay so in the fork.
-    SIGINT and SIGTERM raise SystemExit in it, so that it tidies up.
+    Signals that end it raise SystemExit in it, so that it tidies up.
     """
 
     def __init__(self, job: Callable[[], bytes]) -> None:
@@ -31,9 +33,11 @@ class Forked:
         source, sink = os.pipe()
         self._result = os.fdopen(source, "rb")
         parent = os.getpid()
-        self._pid = os.fork()
-        if not self._pid:
-            _run(job, sink, self._said.fileno(), parent)
+        # Until the fork has handlers of its own, a signal would have it do what its parent does.
+        with _held_up() as before:
+            self._pid = os.fork()
+            if not self._pid:
+                _run(job, sink, self._said.fileno(), parent, before)
         os.close(sink)
 
     def terminate(self) -> None:
@@ -47,18 +51,37 @@ class Forked:
         Can be called again if it was interrupted.
         """
         data = self._result.read()
-        _, status = os.waitpid(self._pid, 0)
-        self.returncode = os.waitstatus_to_exitcode(status)
+        with _held_up():  # once it was waited for, its number may be somebody else's
+            _, status = os.waitpid(self._pid, 0)
+            self.returncode = os.waitstatus_to_exitcode(status)
         self._said.seek(0)
         with self._result, self._said:
             return data, self._said.read()
 
 
-def _run(job: Callable[[], bytes], sink: int, said: int, parent: int) -> NoReturn:
+@contextlib.contextmanager
+def _held_up() -> Iterator[set[int | signal.Signals]]:
+    """Have signals that end us wait; give the mask of before."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDS)
+    try:
+        yield before
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _run(
+    job: Callable[[], bytes],
+    sink: int,
+    said: int,
+    parent: int,
+    unblocked: set[int | signal.Signals],
+) -> NoReturn:
     code = 1
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda number, _: sys.exit(128 + number))
+        for number in ENDS:
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, lambda number, _: sys.exit(128 + number))
+        signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:
             raise SystemExit  # it ended before we could ask to be told

@@ -49,7 +49,7 @@ def test_one_that_is_killed():
     assert child.returncode == -signal.SIGKILL
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_asked_to_end_it_tidies_up(number, tmp_path, capsys):
     there, tidied = tmp_path / "there", tmp_path / "tidied"
 
@@ -75,6 +75,23 @@ def test_asked_to_end_it_tidies_up(number, tmp_path, capsys):
     child.terminate()  # of one that has ended: nothing
     assert signal.getsignal(signal.SIGINT) is before
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_signal_at_any_moment_leaves_one_process_that_goes_on(monkeypatch):
+    """Also in the moment in which the fork still has the handlers of its parent."""
+    fork = os.fork
+
+    def forked_and_signalled():
+        pid = fork()
+        if not pid:
+            os.kill(os.getpid(), signal.SIGINT)
+        return pid
+
+    monkeypatch.setattr(os, "fork", forked_and_signalled)
+    child = Forked(lambda: b"too late")
+    assert child.communicate() == (b"", b"")
+    assert child.returncode == 1
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & {signal.SIGINT, signal.SIGTERM}
 
 
 def test_it_ends_with_its_parent(tmp_path):
