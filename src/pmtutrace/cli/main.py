@@ -5,6 +5,7 @@ Nothing that takes long to import is imported at the top, so that a ^C finds us 
 
 from __future__ import annotations
 
+import gc
 import itertools
 import sys
 from typing import TYPE_CHECKING, NoReturn
@@ -18,9 +19,14 @@ if TYPE_CHECKING:
 
     from click import ClickException
 
+# To look for garbage each time that 700 objects have been made, as Python does, takes a tenth of
+# the time until all is imported, and finds none.
+OBJECTS = 20_000
+
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with the code that the help names: 0, 1, 2, 3, 4 or 77."""
+    gc.set_threshold(OBJECTS)
     signals.raise_at_end()
     streams.settle()
     try:

@@ -9,6 +9,7 @@ compiler; any other failure leaves clang's diagnostics on stderr.
 from __future__ import annotations
 
 import ctypes as ct
+import gc
 import json
 import os
 import signal
@@ -87,6 +88,7 @@ def _spare_kallsyms(folder: str) -> None:
 def main() -> int:
     """Compile what stdin describes, or print the version of bcc."""
     _end_with_parent()
+    gc.disable()  # all of it stays until the end
     try:
         import bcc
     except (ImportError, OSError, SyntaxError) as error:  # no libbcc, or something else's bcc
