@@ -11,7 +11,6 @@ import json
 import re
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -115,6 +114,8 @@ class Compiler:
             code, references}]}``; code is hexadecimal bytecode, a reference is [offset in octets,
             index of the map] of an ``ld_imm64`` instruction.
         """
+        import tempfile  # takes as long as all else here, and BCC is to be started first
+
         with tempfile.TemporaryDirectory(prefix="pmtutrace-") as folder:
             _tree(Path(folder), header)
             flags = [*FLAGS, "-DPAGE_SIZE=4096", f"-I{sources.folder() / 'include'}"]
