@@ -80,7 +80,7 @@ def _run(
     try:
         for number in ENDS:
             if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, lambda number, _: sys.exit(128 + number))
+                signal.signal(number, lambda *_: sys.exit())
         signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:

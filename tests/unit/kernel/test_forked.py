@@ -1,15 +1,19 @@
 """A fork that runs a function: what comes back, and how it ends."""
 
 import os
+import select
 import signal
 import sys
 import threading
-import time
-from pathlib import Path
 
 import pytest
 
 from pmtutrace.kernel.forked import Forked
+
+
+def wait_for_ever():
+    signal.alarm(30)  # which kills, should nothing else do so
+    signal.pause()
 
 
 def test_what_the_function_returns_and_what_is_said():
@@ -51,20 +55,22 @@ def test_one_that_is_killed():
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_asked_to_end_it_tidies_up(number, tmp_path, capsys):
-    there, tidied = tmp_path / "there", tmp_path / "tidied"
+    tidied = tmp_path / "tidied"
+    there, say_there = os.pipe()
 
     def job():
         try:
-            there.touch()
-            time.sleep(60)
+            os.write(say_there, b"!")
+            wait_for_ever()
         finally:
             tidied.touch()
         return b""
 
     before = signal.getsignal(signal.SIGINT)
     child = Forked(job)
-    while not there.exists():
-        time.sleep(0.01)
+    os.close(say_there)
+    with os.fdopen(there, "rb") as pipe:
+        assert pipe.read(1)
     if number == signal.SIGTERM:
         child.terminate()
     else:
@@ -94,29 +100,29 @@ def test_a_signal_at_any_moment_leaves_one_process_that_goes_on(monkeypatch):
     assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & {signal.SIGINT, signal.SIGTERM}
 
 
-def test_it_ends_with_its_parent(tmp_path):
-    there = tmp_path / "there"
+def test_it_ends_with_its_parent():
+    there, say_there = os.pipe()
+    held, hold = os.pipe()
 
     def parent():
         def job():
-            there.write_text(str(os.getpid()))
-            time.sleep(60)
+            os.write(say_there, b"!")
+            wait_for_ever()
             return b""
 
         Forked(job)
-        while not there.exists():
-            time.sleep(0.01)
+        os.read(there, 1)
         os.kill(os.getpid(), signal.SIGKILL)
         return b""
 
-    Forked(parent).communicate()
-    grandchild = Path(f"/proc/{there.read_text()}/stat")
-    for _ in range(500):
-        # Whoever adopts it may take a while to collect it.
-        if not grandchild.exists() or grandchild.read_text().rpartition(")")[2].split()[0] == "Z":
-            return
-        time.sleep(0.01)
-    pytest.fail("it is still there")
+    child = Forked(parent)
+    for descriptor in (there, say_there, hold):
+        os.close(descriptor)
+    child.communicate()
+    with os.fdopen(held, "rb") as pipe:
+        # The other end is open for as long as there is one of them.
+        assert select.select([pipe], [], [], 10)[0], "it is still there"
+        assert pipe.read() == b""
 
 
 def test_nothing_stays_open():
