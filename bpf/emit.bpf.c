@@ -5,10 +5,7 @@
 /* Nothing is remembered of a message whose drop may go unseen. */
 static __always_inline bool is_recording(void)
 {
-	int zero = 0;
-	struct config *cfg = settings.lookup(&zero);
-
-	return cfg && cfg->recording;
+	return the_settings()->recording;
 }
 
 static __always_inline void lose(int kind)
@@ -46,7 +43,8 @@ static __always_inline void lose(int kind)
  * word in which two keys differ is in no other place of either sum (Mansour,
  * Nisan and Tiwari 1993 on Toeplitz matrices).
  * Words that are zero add nothing, so the outer addresses of packets without a
- * tunnel can be left out.
+ * tunnel can be left out; and so can what is the same in all IPv4 addresses,
+ * which is to leave it out of the key.
  *
  * Each word is read in the pieces in which it was written a moment ago: a CPU
  * that finds a word in several pieces in its store buffer waits until all of
@@ -75,9 +73,16 @@ static __always_inline struct digest digest_of(const struct flow_key *key,
 		 alone(key->be_outer_dport) | alone(key->has_ports) << 16);
 	ADD_WORD(sums, by, WORD_AT(maker_netns), key->maker_netns);
 	ADD_WORD(sums, by, WORD_AT(maker_ifindex), key->maker_ifindex);
-#pragma unroll
-	for (i = WORD_AT(saddr); i < WORD_AT(outer_saddr); i++)
+	if (key->family == 4) {
+		i = WORD_AT(saddr[12]);
 		ADD_WORD(sums, by, i, words[i]);
+		i = WORD_AT(daddr[12]);
+		ADD_WORD(sums, by, i, words[i]);
+	} else {
+#pragma unroll
+		for (i = WORD_AT(saddr); i < WORD_AT(outer_saddr); i++)
+			ADD_WORD(sums, by, i, words[i]);
+	}
 	if (!key->outer_family)
 		return sums;
 #pragma unroll
@@ -95,16 +100,15 @@ static __always_inline struct flow_count *counter_of(struct refusal *r,
 {
 	struct digest digest = r->digest;
 	struct flow_key *key = &r->key;
-	struct flow_count *count, *zero;
-	int rest = 0;
+	struct flow_count *count;
+	int rest;
 
 	*first = false;
 	count = counts.lookup(&digest);
 	if (count)
 		return count;
-	zero = zeros.lookup(&rest);
-	if (zero && !keys.update(&digest, key))
-		*first = !counts.insert(&digest, zero);
+	if (!keys.update(&digest, key))
+		*first = !counts.insert(&digest, the_zeros());
 	count = counts.lookup(&digest);
 	if (count)
 		return count;
@@ -126,11 +130,8 @@ static __always_inline bool has_turn(struct config *cfg, struct flow_key *key,
 	const __u32 *daddr = (const __u32 *)key->daddr;
 	__u32 mix = saddr[3] ^ daddr[3] ^ saddr[1] ^ daddr[1] ^ key->netns ^
 		    key->be_sport ^ key->be_dport << 16;
-	int number = (mix * 0x9e3779b1u) >> 18;
-	struct turn *turn = turns.lookup(&number);
+	struct turn *turn = &the_turns()->of[(mix * 0x9e3779b1u) >> (32 - 14)];
 
-	if (!turn)
-		return true;
 	if (turn->cpu != cpu) {
 		if (turn->cpu && now - turn->since < cfg->second)
 			return false;
@@ -168,14 +169,9 @@ static __always_inline struct flow_count *count_packet(struct config *cfg,
 	__u64 now = bpf_jiffies64(); /* costs nothing, reading a clock does */
 	__u32 length = r->length, mtu = r->mtu;
 	struct flow_count *count;
-	struct factors *by;
 	bool first, due;
-	int zero = 0;
 
-	by = factors.lookup(&zero);
-	if (!by)
-		return 0;
-	r->digest = digest_of(&r->key, by);
+	r->digest = digest_of(&r->key, the_factors());
 	count = counter_of(r, &first);
 	if (!count)
 		return 0;
@@ -245,15 +241,13 @@ static __always_inline void copy_packet(struct event *event,
 
 	if (size > limit)
 		size = limit;
-	if (size >= sizeof(event->packet)) {
-		copy_words(event->packet, sizeof(event->packet) / 8,
-			   p->head + p->at);
-		event->caplen = sizeof(event->packet);
-		return;
-	}
-	/* Bounded in a form that every verifier understands. */
-	asm volatile("%0 &= 0x7f" : "+r"(size));
-	if (size && !bpf_probe_read_kernel(event->packet, size, p->head + p->at))
+	if (size > sizeof(event->packet))
+		size = sizeof(event->packet);
+	/* Bounded in a form that every verifier understands. One call: as many
+	 * single loads, each of which is checked, take longer. */
+	asm volatile("%0 &= 0xff" : "+r"(size));
+	if (size && size <= sizeof(event->packet) &&
+	    !bpf_probe_read_kernel(event->packet, size, p->head + p->at))
 		event->caplen = size;
 }
 
@@ -270,9 +264,8 @@ static __always_inline void stream_path(struct path_event *event)
 }
 
 /* Take the room of this level of nesting; give it back with leave(). */
-static __always_inline struct refusal *enter(void)
+static __always_inline struct refusal *enter(struct here *cpu)
 {
-	struct here *cpu = here();
 	struct refusal *r;
 	int mine;
 
@@ -287,12 +280,9 @@ static __always_inline struct refusal *enter(void)
 	return r;
 }
 
-static __always_inline void leave(void)
+static __always_inline void leave(struct here *cpu)
 {
-	struct here *cpu = here();
-
-	if (cpu)
-		cpu->depth -= 1;
+	cpu->depth -= 1;
 }
 
 /* What the image puts behind the programs that call it; the numbers only stand

@@ -38,17 +38,30 @@
 	};                                                                    \
 	__attribute__((section("maps/" kind))) static struct name##_table     \
 		name = { .max_entries = (entries), .flags = (map_flags) }
-#define ARRAY(name, leaf_type, entries)                                       \
-	TABLE("array", int, leaf_type, name, entries, 0)
+/*
+ * One value. Programs have its address: it is not looked up, and never missing
+ * (5.2, d8eca5bbb2be). VALUE_name stands for it in bytecode.
+ */
+#define ONE(name, leaf_type)                                                  \
+	TABLE("array", int, leaf_type, name, 1, 0);                           \
+	static __always_inline leaf_type *the_##name(void)                    \
+	{                                                                     \
+		return (leaf_type *)bpf_pseudo_fd(2, VALUE_##name);           \
+	}
 #define PERCPU_ARRAY(name, leaf_type, entries)                                \
 	TABLE("percpu_array", int, leaf_type, name, entries, 0)
 
-ARRAY(settings, struct config, 1);
+ONE(settings, struct config)
 /* Two: one is read while the other is written. */
-ARRAY(sites, struct site_table, 2);
+struct sites {
+	struct site_table table[2];
+};
+ONE(sites, struct sites)
 /* Where the search has ended, by location: the same few come again. */
-#define FOUND_SITES 256
-ARRAY(found_sites, __u32, FOUND_SITES);
+struct found_sites {
+	__u8 at[256];
+};
+ONE(found_sites, struct found_sites)
 TABLE("hash", __u32, __u8, watched_netns, 4096, 0);
 
 /* Exact. Nothing is ever deleted: a program may be holding an entry. Entries
@@ -65,10 +78,10 @@ TABLE("hash", struct digest, struct flow_key, keys, MAX_FLOWS, COUNTS_FLAGS);
 struct factors {
 	__u64 of[sizeof(struct flow_key) / 4 + 1];
 };
-ARRAY(factors, struct factors, 1);
+ONE(factors, struct factors)
 /* A counter that nobody writes to: on the stack, of which functions that are
  * called have little, one would take too much. */
-ARRAY(zeros, struct flow_count, 1);
+ONE(zeros, struct flow_count)
 /* What found no room in counts, by verdict and cause. */
 PERCPU_ARRAY(overflow, struct flow_count, 256);
 PERCPU_ARRAY(losses, __u64, 5);
@@ -78,8 +91,11 @@ struct turn {
 	__u64 since;
 	__u64 cpu;
 };
-#define TURNS 16384
-ARRAY(turns, struct turn, TURNS);
+#define TURNS 16384 /* 2^14, see has_turn() */
+struct turns {
+	struct turn of[TURNS];
+};
+ONE(turns, struct turns)
 BPF_RINGBUF_OUTPUT(ring, RING_PAGES);
 
 /*
@@ -132,7 +148,7 @@ enum remark {
 };
 TABLE("hash", __u64, __u64, remarks, 4096, 0);
 /* How often a module has come or gone. */
-ARRAY(module_moves, __u64, 1);
+ONE(module_moves, __u64)
 
 /* The last route for a frag-needed that was looked for. */
 struct lookup {
@@ -159,26 +175,6 @@ struct received_window {
 	__u64 since;
 	__u64 number;
 };
-/* What is known of one CPU, in one map: each is two more lines of cache. */
-struct here {
-	__u32 depth;   /* of nesting, see struct refusal */
-	__u32 padding;
-	__u64 emitting; /* the packet whose message is in the output path now */
-	struct lookup route;
-	struct made made;
-	struct sending sending;
-	struct received_window received;
-	__u64 receiving; /* the message taken up, where its end does not tell */
-};
-PERCPU_ARRAY(cpus, struct here, 1);
-
-static __always_inline struct here *here(void)
-{
-	int zero = 0;
-
-	return cpus.lookup(&zero);
-}
-
 /* What a message quotes, or what a packet would be quoted as. */
 struct quote {
 	__u64 octets[6];
@@ -194,6 +190,7 @@ struct refusal {
 	struct flow_key key;
 	__u32 length;
 	struct packet packet;
+	__u64 start; /* fingerprint() of it */
 	struct packet cursor; /* how far it has been parsed */
 	struct upper upper;
 	struct sk_buff *skb;
@@ -225,4 +222,25 @@ struct refusal {
 	struct quote quote;
 };
 #define NESTING 4
+
+/* What is known of one CPU, in one map: each is two more lines of cache. */
+struct here {
+	__u32 depth;   /* of nesting, see struct refusal */
+	__u32 padding;
+	__u64 emitting; /* the packet whose message is in the output path now */
+	struct lookup route;
+	struct made made;
+	struct sending sending;
+	struct received_window received;
+	__u64 receiving; /* the message taken up, where its end does not tell */
+};
+_Static_assert(NESTING == 4, "enter() bounds by a mask");
+PERCPU_ARRAY(cpus, struct here, 1);
+
+static __always_inline struct here *here(void)
+{
+	int zero = 0;
+
+	return cpus.lookup(&zero);
+}
 PERCPU_ARRAY(refusals, struct refusal, NESTING);

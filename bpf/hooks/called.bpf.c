@@ -7,22 +7,20 @@
 int parse(struct refusal *r)
 {
 	r->cursor = r->packet;
-	return parse_flow(&r->cursor, &r->upper, &r->key);
+	return parse_flow(&r->cursor, r->start, &r->upper, &r->key);
 }
 
 static __always_inline void fill_packet(struct event *event, struct refusal *r)
 {
 	struct sk_buff *skb = r->skb;
 	struct net_device *indev = READ(skb, dev);
-	__u8 head[8] = {};
 
 	event->gso = gso_size(skb);
 	event->mark = READ(skb, mark);
 	event->in_ifindex = READ(skb, skb_iif);
 	if (indev != r->out)
 		copy_name(event->indev, indev);
-	if (!r->ipv6 && !peek(&r->packet, r->packet.at, head, sizeof(head)) &&
-	    head[6] & (IP_DF >> 8))
+	if (!r->ipv6 && starts_with_df(r->start))
 		event->flags |= FLAG_DF;
 }
 
@@ -58,15 +56,11 @@ static __always_inline void fill_drop(struct event *event, struct refusal *r)
 int report(struct refusal *r)
 {
 	bool dropped = r->key.verdict != VERDICT_NONE;
+	struct config *cfg = the_settings();
 	struct flow_count *count;
-	struct config *cfg;
 	struct event *event;
 	__u64 packets;
-	int zero = 0;
 
-	cfg = settings.lookup(&zero);
-	if (!cfg)
-		return 0;
 	r->maker = 0;
 	if (r->skb)
 		name_maker(r);

@@ -38,15 +38,11 @@ static __always_inline bool covers(const struct site_range *range,
 static __always_inline struct site_range *site_of(struct config *cfg,
 						  __u64 location)
 {
-	int which = cfg->site_table;
-	int slot = (location ^ location >> 8) & (FOUND_SITES - 1);
-	struct site_table *table = sites.lookup(&which);
-	__u32 *found = found_sites.lookup(&slot);
+	struct site_table *table = &the_sites()->table[cfg->site_table & 1];
+	__u8 *found = &the_found_sites()->at[(__u8)(location ^ location >> 8)];
 	struct site_range *range;
 	__u64 at;
 
-	if (!table || !found)
-		return 0;
 	/* Only a hint: another location, or table, may have left it there. */
 	range = entry(table, *found);
 	if (covers(range, location))
@@ -105,8 +101,8 @@ static __always_inline __u32 mtu_at(struct sk_buff *skb, struct refusal *r)
 static __always_inline bool refused_for_size(struct sk_buff *skb,
 					     struct refusal *r)
 {
-	__u8 head[9] = {};
 	bool may_split = READ_BITS(skb, sk_buff, ignore_df);
+	__u8 ttl = 0;
 
 	if (r->check == CHECK_ALWAYS)
 		return true;
@@ -117,20 +113,20 @@ static __always_inline bool refused_for_size(struct sk_buff *skb,
 	if (r->joined)
 		return true;
 	/* The size is tested with a route: IPsec refuses, and takes it away. */
-	if (!r->mtu || r->length <= r->mtu || may_split ||
-	    peek(&r->packet, r->packet.at, head, sizeof(head)))
+	if (!r->mtu || r->length <= r->mtu || may_split || !r->start)
 		return false;
 	/* TTL and hop limit are tested before the size. */
 	switch (r->check) {
 	case CHECK_FRAGMENT4:
 	case CHECK_BRIDGE_FRAGMENT4:
-		return head[6] & (IP_DF >> 8);
+		return starts_with_df(r->start);
 	case CHECK_FRAGMENT6:
 		return true;
 	case CHECK_FORWARD4:
-		return head[6] & (IP_DF >> 8) && head[8] > 1;
+		return starts_with_df(r->start) &&
+		       !peek(&r->packet, r->packet.at + 8, &ttl, 1) && ttl > 1;
 	case CHECK_FORWARD6:
-		return head[7] > 1;
+		return OCTET(r->start, 7) > 1;
 	}
 	return false;
 }
@@ -154,17 +150,16 @@ static __always_inline void take(struct refusal *r, const struct news *news)
 }
 
 /* The message is out: the one that was under way before it goes on. */
-static __always_inline void stop_emitting(__u64 skb, const struct news *news)
+static __always_inline void stop_emitting(struct here *cpu, __u64 skb,
+					  const struct news *news)
 {
-	struct here *cpu = here();
-
-	if (cpu && cpu->emitting == skb)
+	if (cpu->emitting == skb)
 		cpu->emitting = news->under;
 }
 
 /* What is known of the message to the sender, taken out of the books. */
 static __always_inline void take_news(struct sk_buff *skb, struct refusal *r,
-				      struct config *cfg)
+				      struct here *cpu, struct config *cfg)
 {
 	__u64 key = (__u64)skb;
 	struct news *news = news_of.lookup(&key);
@@ -175,10 +170,9 @@ static __always_inline void take_news(struct sk_buff *skb, struct refusal *r,
 	r->told_mtu = 0;
 	r->message = 0;
 	r->about = key;
-	if (news && news->verdict &&
-	    news->fingerprint == fingerprint(&r->packet)) {
+	if (news && news->verdict && news->fingerprint == r->start) {
 		take(r, news);
-		stop_emitting(key, news);
+		stop_emitting(cpu, key, news);
 		news->verdict = VERDICT_NONE;
 		news->under = 0;
 		return;
@@ -199,13 +193,12 @@ static __always_inline void take_news(struct sk_buff *skb, struct refusal *r,
 }
 
 /* Was there a way back to the sender, as far as the kernel looked? */
-static __always_inline enum way_back way_back(struct refusal *r,
-					      struct config *cfg)
+static __always_inline enum way_back
+way_back(struct refusal *r, struct here *cpu, struct config *cfg)
 {
-	struct here *cpu = here();
 	__u32 be_saddr;
 
-	if (!cfg->routes || !cpu)
+	if (!cfg->routes)
 		return WAY_BACK_UNSEEN;
 	if (peek(&r->packet, r->packet.at + 12, &be_saddr, sizeof(be_saddr)) ||
 	    cpu->route.be_daddr != be_saddr)
@@ -213,17 +206,8 @@ static __always_inline enum way_back way_back(struct refusal *r,
 	return cpu->route.failed ? WAY_BACK_NONE : WAY_BACK_FOUND;
 }
 
-/* What was looked up for this packet says nothing about the next. */
-static __always_inline void forget_route(void)
-{
-	struct here *cpu = here();
-
-	if (cpu)
-		cpu->route.be_daddr = 0;
-}
-
 static __always_inline void judge(struct sk_buff *skb, struct refusal *r,
-				  struct config *cfg, bool nested)
+				  struct here *cpu, struct config *cfg)
 {
 	struct flow_key *key = &r->key;
 	enum way_back way;
@@ -245,10 +229,10 @@ static __always_inline void judge(struct sk_buff *skb, struct refusal *r,
 	if (r->ipv6) {
 		way = WAY_BACK_UNSEEN;
 		key->cause = why_not_ipv6(skb, &r->packet, &r->upper, key,
-					  nested, cfg->why);
+					  r->nested, cfg->why);
 	} else {
-		way = way_back(r, cfg);
-		key->cause = why_not_ipv4(skb, &r->packet, nested, way);
+		way = way_back(r, cpu, cfg);
+		key->cause = why_not_ipv4(skb, &r->packet, r->nested, way);
 	}
 	/* Where no sending can be seen and nothing speaks against it, it was
 	 * sent: the kernel makes the same tests. */
@@ -266,11 +250,11 @@ enum finding {
 };
 
 static __always_inline enum finding
-examine(struct sk_buff *skb, struct refusal *r, struct config *cfg)
+examine(struct sk_buff *skb, struct refusal *r, struct here *cpu,
+	struct config *cfg)
 {
 	struct site_range *site;
 	bool certain = false;
-	__u8 version = 0;
 
 #ifdef TP_kfree_skb__reason
 	certain = r->reason == SKB_DROP_REASON_PKT_TOO_BIG;
@@ -278,13 +262,13 @@ examine(struct sk_buff *skb, struct refusal *r, struct config *cfg)
 		return FOUND_OTHER;
 #endif
 	/* A header that cannot be read is IPv4's concern: CAUSE_BAD_HEADER. */
-	peek(&r->packet, r->packet.at, &version, 1);
-	r->ipv6 = version >> 4 == 6;
+	r->start = fingerprint(&r->packet);
+	r->ipv6 = starts_ipv6(r->start);
 	site = site_of(cfg, r->location);
 	r->site = !site ? cfg->site_other : r->ipv6 ? site->site6 : site->site;
 	r->check = site ? site->check : CHECK_NEWS;
 	r->silent = site ? site->silent : 1;
-	take_news(skb, r, cfg);
+	take_news(skb, r, cpu, cfg);
 	/* What another's news quotes: it is passed on, and nothing was dropped. */
 	if (r->check == CHECK_RELAY)
 		return FOUND_NOTHING;
@@ -324,15 +308,16 @@ static __always_inline void note_counted(struct refusal *r)
 }
 
 static __always_inline void freed(struct sk_buff *skb, struct refusal *r,
-				  struct config *cfg)
+				  struct here *cpu, struct config *cfg)
 {
-	enum finding finding = examine(skb, r, cfg);
+	enum finding finding = examine(skb, r, cpu, cfg);
 
 	forget();
-	r->cursor = r->packet;
 	__builtin_memset(&r->key, 0, sizeof(r->key));
 	if (finding == FOUND_REFUSED)
 		call_parse(r); /* if it can be read */
+	else
+		r->cursor = r->packet;
 	forget();
 	message_lost(cfg, skb, r, finding == FOUND_OTHER);
 	if (finding != FOUND_REFUSED || !cfg->counting)
@@ -343,8 +328,9 @@ static __always_inline void freed(struct sk_buff *skb, struct refusal *r,
 		return;
 	r->key.ifindex = r->out ? READ(r->out, ifindex) : 0;
 	r->key.site = r->site;
-	judge(skb, r, cfg, r->nested);
-	forget_route();
+	judge(skb, r, cpu, cfg);
+	/* What was looked up for this packet says nothing about the next. */
+	cpu->route.be_daddr = 0;
 	forget();
 	r->skb = skb;
 	call_report(r);
@@ -355,12 +341,9 @@ static __always_inline void freed(struct sk_buff *skb, struct refusal *r,
 int kfree_skb(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct sk_buff *skb = (struct sk_buff *)ctx->args[TP_kfree_skb__skb];
-	struct config *cfg;
-	struct refusal *r;
-	int zero = 0;
+	struct here *cpu = here();
+	struct refusal *r = enter(cpu);
 
-	cfg = settings.lookup(&zero);
-	r = cfg ? enter() : 0;
 	if (!r)
 		return 0;
 	r->packet = skb_packet(skb);
@@ -371,7 +354,7 @@ int kfree_skb(struct bpf_raw_tracepoint_args *ctx)
 #else
 	r->reason = 0;
 #endif
-	freed(skb, r, cfg);
-	leave();
+	freed(skb, r, cpu, the_settings());
+	leave(cpu);
 	return 0;
 }

@@ -8,12 +8,8 @@
  * flow. Called, as what is in called.bpf.c. */
 int fragmented(struct refusal *r)
 {
-	struct config *cfg;
-	int zero = 0;
+	struct config *cfg = the_settings();
 
-	cfg = settings.lookup(&zero);
-	if (!cfg)
-		return 0;
 	r->key.netns = netns_inum(r->out);
 	if (cfg->filter_netns && !watched_netns.lookup(&r->key.netns))
 		return 0;
@@ -30,13 +26,13 @@ int fragmented(struct refusal *r)
 
 static __always_inline void fragmenting(struct sk_buff *skb, bool ipv6)
 {
-	int zero = 0;
-	struct config *cfg = settings.lookup(&zero);
-	struct refusal *r = cfg ? enter() : 0;
+	struct here *cpu = here();
+	struct refusal *r = enter(cpu);
 
 	if (!r)
 		return;
 	r->packet = packet_of(skb);
+	r->start = fingerprint(&r->packet);
 	r->length = READ(skb, len);
 	r->dst = (struct dst_entry *)(READ(skb, _skb_refdst) & ~1UL);
 	r->out = r->dst ? READ(r->dst, dev) : 0;
@@ -44,7 +40,7 @@ static __always_inline void fragmenting(struct sk_buff *skb, bool ipv6)
 	__builtin_memset(&r->key, 0, sizeof(r->key));
 	if (r->out && !call_parse(r) && r->key.outer_family)
 		call_fragmented(r);
-	leave();
+	leave(cpu);
 }
 
 /* Whoever calls ip_do_fragment() has looked at DF. */
@@ -111,12 +107,9 @@ int consume_skb(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct sk_buff *skb = (struct sk_buff *)ctx->args[TP_consume_skb__skb];
 	__u64 location = ctx->args[TP_consume_skb__location];
+	struct config *cfg = the_settings();
 	bool ipv6 = false, splits = false;
-	int zero = 0;
-	struct config *cfg = settings.lookup(&zero);
 
-	if (!cfg)
-		return 0;
 	if (location - cfg->fragment4 < cfg->fragment4_size) {
 		splits = splits4(skb);
 	} else if (location - cfg->fragment6 < cfg->fragment6_size) {

@@ -153,13 +153,11 @@ static __always_inline bool move_count(struct config *cfg, struct refusal *r)
 {
 	const __u64 more = (VERDICT_LOST - VERDICT_TOLD) << 16;
 	__u64 now = bpf_jiffies64();
+	struct factors *by = the_factors();
 	struct flow_count *count;
-	struct factors *by;
-	int zero = 0;
 	bool first;
 
-	by = factors.lookup(&zero);
-	if (!by || !add(r, -1, &first))
+	if (!add(r, -1, &first))
 		return false;
 	/* Both of digest_of()'s sums grow by what that word has more. */
 	r->key.verdict = VERDICT_LOST;

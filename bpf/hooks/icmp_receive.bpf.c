@@ -8,13 +8,12 @@
 /* A flood of messages must not crowd the drops out of the ring. */
 static __always_inline bool may_tell(void)
 {
-	int zero = 0;
-	struct config *cfg = settings.lookup(&zero);
+	struct config *cfg = the_settings();
 	struct here *cpu = here();
 	struct received_window *w = &cpu->received;
 	__u64 now = bpf_jiffies64();
 
-	if (!cfg || !cpu || cfg->every)
+	if (!cpu || cfg->every)
 		return true;
 	if (now - w->since >= cfg->second) {
 		w->since = now;

@@ -169,21 +169,20 @@ static __always_inline void remark(__u64 what)
 static __always_inline void local4(struct sock *sk, int error, __u32 be_daddr,
 				   __u16 be_dport, __u32 mtu, __u64 location)
 {
-	struct config *cfg;
+	struct here *cpu;
 	struct refusal *r;
-	int zero = 0;
 
 	/* IPsec has a packet, and frees it: it is counted then. */
 	if (error != EMSGSIZE || take_remark() == REMARK_HAS_PACKET)
 		return;
-	cfg = settings.lookup(&zero);
-	r = cfg ? enter() : 0;
+	cpu = here();
+	r = enter(cpu);
 	if (!r)
 		return;
 	r->mtu = mtu;
 	r->location = location;
-	refused4(sk, r, cfg, be_daddr, be_dport);
-	leave();
+	refused4(sk, r, the_settings(), be_daddr, be_dport);
+	leave(cpu);
 }
 
 static __always_inline void local6(struct sock *sk, int error,
@@ -191,20 +190,19 @@ static __always_inline void local6(struct sock *sk, int error,
 				   __u64 location)
 {
 	__u64 said = take_remark();
-	struct config *cfg;
+	struct here *cpu;
 	struct refusal *r;
-	int zero = 0;
 
 	if (error != EMSGSIZE || said == REMARK_HAS_PACKET)
 		return;
-	cfg = settings.lookup(&zero);
-	r = cfg ? enter() : 0;
+	cpu = here();
+	r = enter(cpu);
 	if (!r)
 		return;
 	r->mtu = mtu;
 	r->location = location;
-	refused6(sk, r, cfg, flow, said == REMARK_DONTFRAG);
-	leave();
+	refused6(sk, r, the_settings(), flow, said == REMARK_DONTFRAG);
+	leave(cpu);
 }
 
 /* The packet is freed next: what its sender was told is known then. */

@@ -5,11 +5,7 @@
 
 static __always_inline void moved(void)
 {
-	int zero = 0;
-	__u64 *moves = module_moves.lookup(&zero);
-
-	if (moves)
-		__sync_fetch_and_add(moves, 1);
+	__sync_fetch_and_add(the_module_moves(), 1);
 }
 
 #ifdef HAVE_TP_module_load

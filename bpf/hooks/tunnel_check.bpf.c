@@ -81,6 +81,7 @@ static __always_inline void turned(struct sk_buff *skb, struct refusal *r,
 	if (!(r->ipv6 ? built_in_place6(r) : built_in_place4(r)) ||
 	    !on_tunnel(r->out))
 		return;
+	r->start = fingerprint(&r->packet);
 	forget();
 	__builtin_memset(&r->key, 0, sizeof(r->key));
 	r->key.netns = netns_inum(r->out);
@@ -103,10 +104,9 @@ int netif_rx(struct bpf_raw_tracepoint_args *ctx)
 	struct sk_buff *skb = (struct sk_buff *)ctx->args[0];
 	__u16 protocol = LOAD(skb, protocol);
 	struct packet p;
-	struct config *cfg;
+	struct here *cpu;
 	struct refusal *r;
 	__u8 upper = 0;
-	int zero = 0;
 
 	if (LOAD(skb, len) > LONGEST_MESSAGE ||
 	    (protocol != be16(ETH_P_IP) && protocol != be16(ETH_P_IPV6)))
@@ -115,14 +115,14 @@ int netif_rx(struct bpf_raw_tracepoint_args *ctx)
 	if (peek(&p, p.at + (protocol == be16(ETH_P_IP) ? 9 : 6), &upper, 1) ||
 	    (upper != PROTO_ICMP && upper != PROTO_ICMPV6))
 		return 0;
-	cfg = settings.lookup(&zero);
-	r = cfg ? enter() : 0;
+	cpu = here();
+	r = enter(cpu);
 	if (!r)
 		return 0;
 	r->ipv6 = protocol == be16(ETH_P_IPV6);
 	r->packet = p;
-	turned(skb, r, cfg);
-	leave();
+	turned(skb, r, the_settings());
+	leave(cpu);
 	return 0;
 }
 #endif

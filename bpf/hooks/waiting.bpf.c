@@ -11,13 +11,12 @@ int queued(struct sk_buff *skb)
 	struct waiting w = {};
 	struct packet p = packet_of(skb);
 	__u64 address = (__u64)skb;
-	int zero = 0;
-	struct config *cfg = settings.lookup(&zero);
+	struct config *cfg = the_settings();
 	struct quote quote;
 	struct news *news;
 	bool ipv6;
 
-	if (!cfg || !is_own_message(&p, READ(skb, skb_iif), &quote, &ipv6))
+	if (!is_own_message(&p, READ(skb, skb_iif), &quote, &ipv6))
 		return 0;
 	if (message_has_packet(cfg, ipv6)) {
 		news = news_of_message(&quote, ipv6, &w.about);
@@ -56,12 +55,11 @@ int qdisc_enqueue(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct sk_buff *skb =
 		(struct sk_buff *)ctx->args[TP_qdisc_enqueue__skb];
-	int zero = 0;
-	struct config *cfg = settings.lookup(&zero);
+	struct config *cfg = the_settings();
 	struct here *cpu = here();
 
 	/* Only what is being sent right now, where that can be seen. */
-	if (cfg && cpu && (cpu->emitting || !cfg->sent4 || !cfg->attempt6))
+	if (cpu && (cpu->emitting || !cfg->sent4 || !cfg->attempt6))
 		call_queued(skb);
 	return 0;
 }

@@ -111,15 +111,25 @@
 #endif
 
 /* A bitfield has no address: read the octets around it. */
-#define READ_BITS(pointer, type, field)                                       \
+#define READ_OCTETS(pointer, type, field)                                     \
 	({                                                                    \
 		__u64 _octets = 0;                                            \
 		load_kernel(&_octets, BITFIELD_##type##__##field##_BYTES,     \
 			    (const char *)(pointer) +                         \
 				    BITFIELD_##type##__##field##_OFFSET);     \
-		(_octets >> BITFIELD_##type##__##field##_SHIFT) &             \
-			((1ULL << BITFIELD_##type##__##field##_WIDTH) - 1);   \
+		_octets;                                                      \
 	})
+#define BITS_OF(octets, type, field)                                          \
+	((octets) >> BITFIELD_##type##__##field##_SHIFT &                     \
+	 ((1ULL << BITFIELD_##type##__##field##_WIDTH) - 1))
+#define READ_BITS(pointer, type, field)                                       \
+	BITS_OF(READ_OCTETS(pointer, type, field), type, field)
+/* One that lies in the octets of another, if it does. */
+#define BITS_BESIDE(octets, pointer, type, other, field)                      \
+	(BITFIELD_##type##__##field##_OFFSET ==                               \
+			 BITFIELD_##type##__##other##_OFFSET ?                \
+		 BITS_OF(octets, type, field) :                               \
+		 READ_BITS(pointer, type, field))
 
 static __always_inline struct dst_entry *skb_dst(struct sk_buff *skb)
 {

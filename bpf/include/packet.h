@@ -49,7 +49,7 @@ struct packet {
 /* Copy size octets, a constant, from an offset. Return 0, or -1 if the linear
  * part does not reach as far. */
 #define peek(p, at, to, size)                                                 \
-	((at) > (p)->end || (size) > (p)->end - (at) ?                        \
+	((__u64)(at) + (size) > (p)->end ?                                    \
 		 -1 :                                                         \
 		 load_kernel(to, size, (p)->head + (at)))
 
@@ -69,6 +69,30 @@ static __always_inline void map_ipv4(__u8 *to, __u32 be_address)
 #define OCTET(word, at) ((__u8)((word) >> 8 * (at)))
 #define BE16(word, at) ((__u16)((word) >> 8 * (at)))
 #define BE32(word, at) ((__u32)((word) >> 8 * (at)))
+
+/*
+ * What tells the packet at an address from another that gets the same address
+ * later: the first 8 octets of its IP header, zero if they cannot be read.
+ * Addresses are left out, since icmp_ndo_send() puts others in while it sends.
+ */
+static __always_inline __u64 fingerprint(const struct packet *p)
+{
+	__u64 octets = 0;
+
+	peek(p, p->at, &octets, sizeof(octets));
+	return octets;
+}
+
+static __always_inline bool starts_ipv6(__u64 start)
+{
+	return (start & 0xf0) == 0x60;
+}
+
+/* DF of IPv4 */
+static __always_inline bool starts_with_df(__u64 start)
+{
+	return be16(BE16(start, 6)) & IP_DF;
+}
 
 /* What follows an IP header: where it starts, its protocol, and whether this
  * packet holds its beginning. */
@@ -233,8 +257,6 @@ static __always_inline __u16 skip_noted(const struct packet *p, __u32 *at)
 	__u8 version = 0;
 	__u32 end;
 
-	if (p->inner < *at + 8)
-		return 0;
 	end = end_of(p, p->at);
 	if (!end || end_of(p, p->inner) != end ||
 	    peek(p, p->inner, &version, 1))
@@ -244,16 +266,18 @@ static __always_inline __u16 skip_noted(const struct packet *p, __u32 *at)
 }
 
 /* If a tunnel header follows, return the type of what it carries and move *at
- * to it; else return 0. The outermost key takes the VNI, key or SPI along.
+ * to it; else return 0. key has the ports of the header that it would follow; the
+ * outermost key takes the VNI, key or SPI along.
  * RFC 2784, 2890 (GRE), 7348 (VXLAN), 8926 (Geneve), 4303, 3948 (ESP). */
 static __always_inline __u16 skip_tunnel(const struct packet *p,
+					 const struct flow_key *key,
 					 struct flow_key *outermost,
 					 const struct upper *up, __u32 *at)
 {
 	struct {
 		__u16 be_flags, be_proto;
 	} gre;
-	__u64 udp[2]; /* and what may be the header of VXLAN or Geneve */
+	__u64 header; /* what may be that of VXLAN or Geneve */
 	__u32 be_id = 0;
 	__u16 type, be_dport;
 	__u8 flags;
@@ -297,18 +321,21 @@ static __always_inline __u16 skip_tunnel(const struct packet *p,
 			outermost->tunnel_id = be32(be_id);
 		return 0;
 	case PROTO_UDP:
-		if (peek(p, up->at, udp, sizeof(udp)))
-			return 0;
-		be_dport = BE16(udp[0], 2);
-		flags = OCTET(udp[1], 0);
+		be_dport = key->be_dport;
 		type = be16(be_dport);
-		if (type == PORT_ESP || be16(BE16(udp[0], 0)) == PORT_ESP) {
+		if (type == PORT_ESP || be16(key->be_sport) == PORT_ESP) {
 			/* 0 is what IKE puts there. */
 			peek(p, up->at + 8, &be_id, sizeof(be_id));
 			if (outermost)
 				outermost->tunnel_id = be32(be_id);
 			return 0;
 		}
+		/* Most packets have no tunnel's port, and nothing inside. */
+		if ((type != PORT_VXLAN && type != PORT_VXLAN_LINUX &&
+		     type != PORT_GENEVE && p->inner < up->at + 8) ||
+		    peek(p, up->at + 8, &header, sizeof(header)))
+			return 0;
+		flags = OCTET(header, 0);
 		if (type == PORT_VXLAN || type == PORT_VXLAN_LINUX) {
 			/* The I flag must be set, else it is somebody's UDP. */
 			if (!(flags & 0x08))
@@ -319,9 +346,9 @@ static __always_inline __u16 skip_tunnel(const struct packet *p,
 			/* version 0; the low six bits count option words */
 			if (flags & 0xc0)
 				return 0;
-			type = be16(BE16(udp[1], 2));
+			type = be16(BE16(header, 2));
 			*at += 16 + (flags & 0x3f) * 4;
-		} else if (flags == 4 && !OCTET(udp[1], 1)) {
+		} else if (flags == 4 && !OCTET(header, 1)) {
 			return 0; /* WireGuard's data: the rest is ciphertext */
 		} else {
 			type = skip_noted(p, at);
@@ -331,7 +358,7 @@ static __always_inline __u16 skip_tunnel(const struct packet *p,
 		}
 		if (outermost) {
 			outermost->be_outer_dport = be_dport;
-			outermost->tunnel_id = be32(BE32(udp[1], 4)) >> 8;
+			outermost->tunnel_id = be32(BE32(header, 4)) >> 8;
 		}
 		return type == ETH_P_TEB ? skip_ethernet(p, at) : type;
 	}
@@ -339,19 +366,15 @@ static __always_inline __u16 skip_tunnel(const struct packet *p,
 }
 
 /* Fill the flow part of key from the packet whose outermost IP header is at
- * p->at. Return 0, or -1 if there is no IP header that can be read. */
-static __always_inline int parse_flow(struct packet *p, struct upper *up,
-				      struct flow_key *key)
+ * p->at and begins with start: see fingerprint(). Return 0, or -1 if there is
+ * no IP header that can be read. */
+static __always_inline int parse_flow(struct packet *p, __u64 start,
+				      struct upper *up, struct flow_key *key)
 {
-	__u16 type = ETH_P_IP;
-	__u8 version = 0;
+	__u16 type = starts_ipv6(start) ? ETH_P_IPV6 : ETH_P_IP;
 	__u32 at = 0;
 	int layer;
 
-	if (peek(p, p->at, &version, 1))
-		return -1;
-	if (version >> 4 == 6)
-		type = ETH_P_IPV6;
 	for (layer = 0; layer < MAX_LAYERS; layer++) {
 		if (layer == 1) {
 			key->outer_family = key->family;
@@ -363,7 +386,7 @@ static __always_inline int parse_flow(struct packet *p, struct upper *up,
 				       parse_ipv6(p, key, up))
 			break;
 		parse_ports(p, key, up);
-		type = skip_tunnel(p, layer ? 0 : key, up, &at);
+		type = skip_tunnel(p, key, layer ? 0 : key, up, &at);
 		if (type != ETH_P_IP && type != ETH_P_IPV6) {
 			type = 0; /* no IP in it: this is the innermost header */
 			break;

@@ -39,8 +39,10 @@ static __always_inline __u32 mtu_ipv4(struct dst_entry *dst, bool forwarding)
 	struct rtable *rt = (struct rtable *)dst;
 	struct mtu_metric metric = mtu_metric(dst);
 	struct net_device *dev = READ(dst, dev);
-	__u32 mtu = READ_BITS(rt, rtable, rt_pmtu);
-	bool locked = metric.lock || READ_BITS(rt, rtable, rt_mtu_locked);
+	__u64 learned = READ_OCTETS(rt, rtable, rt_pmtu);
+	__u32 mtu = BITS_OF(learned, rtable, rt_pmtu);
+	bool locked = metric.lock ||
+		      BITS_BESIDE(learned, rt, rtable, rt_pmtu, rt_mtu_locked);
 
 	if (!mtu || (forwarding && !locked && !forwards_by_pmtu(dev)) ||
 	    (long)(bpf_jiffies64() - READ(dst, expires)) >= 0) {
@@ -242,19 +244,6 @@ static __always_inline enum cause why_not_ipv6(struct sk_buff *skb,
 		return CAUSE_ICMP_SOCKET_BUSY;
 	return limits_too_big(dev) && !limits_seen ? CAUSE_UNKNOWN :
 						     CAUSE_NO_ROUTE_BACK;
-}
-
-/*
- * What tells the packet at an address from another that gets the same address
- * later: the first 8 octets of its IP header. Addresses are left out, since
- * icmp_ndo_send() puts others in while it sends.
- */
-static __always_inline __u64 fingerprint(const struct packet *p)
-{
-	__u64 octets = 0;
-
-	peek(p, p->at, &octets, sizeof(octets));
-	return octets;
 }
 
 static __always_inline struct packet packet_of(struct sk_buff *skb)

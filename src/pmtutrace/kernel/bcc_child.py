@@ -1,6 +1,7 @@
 """Compile sources with BCC, all at once, and print each as JSON. Run as a script, alone.
 
-Reads ``{"flags", "parts", "tree"}`` from stdin: each part is a source. They are compiled by forks
+Reads ``{"flags", "parts", "tree", "values"}`` from stdin: each part is a source, values are names
+of maps whose addresses programs have, by number. The parts are compiled by forks
 of this process, because importing LLVM takes a third as long as compiling. Prints a list with the
 maps and the bytecode of each part. Exit 3 means that bcc cannot be imported or is not the BPF
 compiler; any other failure leaves clang's diagnostics on stderr.
@@ -18,7 +19,7 @@ import sys
 from typing import Any
 
 LD_IMM64 = 0x18
-PSEUDO_MAP_FD = 1
+PSEUDO_MAP_FD, PSEUDO_MAP_VALUE = 1, 2
 CANNOT_IMPORT = 3
 PR_SET_PDEATHSIG = 1
 CLONE_NEWNS, MS_BIND, MS_REC_PRIVATE = 0x20000, 0x1000, 0x44000
@@ -30,8 +31,12 @@ def _declared(lib: Any, name: str, result: Any, *arguments: Any) -> Any:  # noqa
     return function
 
 
-def _maps(lib: Any, module: Any) -> tuple[list[dict[str, Any]], dict[int, int]]:  # noqa: ANN401
-    """Return the maps in order, and which of them each file descriptor in the bytecode means."""
+def _maps(
+    lib: Any,  # noqa: ANN401
+    module: Any,  # noqa: ANN401
+    values: list[str],
+) -> tuple[list[dict[str, Any]], dict[tuple[int, int], int]]:
+    """Return the maps in order, and which of them each kind and number in the bytecode means."""
     getters = {
         key: _declared(lib, f"bpf_table_{key}_id", ct.c_ulonglong, ct.c_size_t)
         for key in ("type", "key_size", "leaf_size", "max_entries", "flags", "fd")
@@ -40,12 +45,19 @@ def _maps(lib: Any, module: Any) -> tuple[list[dict[str, Any]], dict[int, int]]:
     maps, index = [], {}
     for i in range(_declared(lib, "bpf_num_tables", ct.c_size_t)(module)):
         entry = {key: int(getter(module, i)) & 0xFFFFFFFF for key, getter in getters.items()}
-        index[entry.pop("fd")] = i
-        maps.append({"name": name_of(module, i).decode(), **entry})
+        index[PSEUDO_MAP_FD, entry.pop("fd")] = i
+        name = name_of(module, i).decode()
+        if name in values:
+            index[PSEUDO_MAP_VALUE, values.index(name)] = i
+        maps.append({"name": name, **entry})
     return maps, index
 
 
-def _programs(lib: Any, module: Any, index: dict[int, int]) -> list[dict[str, Any]]:  # noqa: ANN401
+def _programs(
+    lib: Any,  # noqa: ANN401
+    module: Any,  # noqa: ANN401
+    index: dict[tuple[int, int], int],
+) -> list[dict[str, Any]]:
     start = _declared(lib, "bpf_function_start", ct.c_void_p, ct.c_char_p)
     size = _declared(lib, "bpf_function_size", ct.c_size_t, ct.c_char_p)
     name_of = _declared(lib, "bpf_function_name", ct.c_char_p, ct.c_size_t)
@@ -57,9 +69,9 @@ def _programs(lib: Any, module: Any, index: dict[int, int]) -> list[dict[str, An
         at = 0
         while at < len(code):
             wide = code[at] == LD_IMM64
-            if wide and code[at + 1] >> 4 == PSEUDO_MAP_FD:
-                (fd,) = struct.unpack_from("<i", code, at + 4)
-                references.append((at, index[fd]))
+            if wide and code[at + 1] >> 4:
+                (number,) = struct.unpack_from("<i", code, at + 4)
+                references.append((at, index[code[at + 1] >> 4, number]))
                 struct.pack_into("<i", code, at + 4, 0)
             at += 16 if wide else 8
         programs.append({"name": name.decode(), "code": code.hex(), "references": references})
@@ -126,7 +138,7 @@ def _fork(bcc: Any, job: dict[str, Any], part: str) -> tuple[int, int]:  # noqa:
     _end_with_parent()
     try:
         compiled = bcc.BPF(text=part, cflags=job["flags"])
-        maps, index = _maps(bcc.lib, compiled.module)
+        maps, index = _maps(bcc.lib, compiled.module, job["values"])
         programs = _programs(bcc.lib, compiled.module, index)
         with os.fdopen(sink, "w") as pipe:
             json.dump({"maps": maps, "programs": programs}, pipe)

@@ -19,6 +19,8 @@ CALLED = {
     name: 0x7FFFFF10 + number
     for number, name in enumerate(("report", "parse", "fragmented", "queued"))
 }
+# Maps of one value whose address is part of a program: bpf/ is told their numbers as VALUE_name.
+VALUES = ("settings", "sites", "found_sites", "factors", "zeros", "turns", "module_moves")
 KFUNC = "bpf_rdonly_cast"
 CALL = 0x85
 PSEUDO_CALL, PSEUDO_KFUNC_CALL = 1, 2

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pmtutrace.errors import CompilerError
 from pmtutrace.kernel import sources
-from pmtutrace.kernel.bytecode import CALLED
+from pmtutrace.kernel.bytecode import CALLED, VALUES
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -112,17 +112,18 @@ class Compiler:
         Returns:
             ``{"maps": [{name, type, key_size, leaf_size, max_entries, flags}], "programs": [{name,
             code, references}]}``; code is hexadecimal bytecode, a reference is [offset in octets,
-            index of the map] of an ``ld_imm64`` instruction.
+            index of the map] of an ``ld_imm64`` instruction that has a map or the one value of it.
         """
         import tempfile  # takes as long as all else here, and BCC is to be started first
 
         with tempfile.TemporaryDirectory(prefix="pmtutrace-") as folder:
             _tree(Path(folder), header)
             flags = [*FLAGS, "-DPAGE_SIZE=4096", f"-I{sources.folder() / 'include'}"]
-            calls = {f"CALL_{name}": number for name, number in CALLED.items()}
-            flags += [f"-D{name}={value}" for name, value in sorted((defines | calls).items())]
+            marks = {f"CALL_{name}": number for name, number in CALLED.items()}
+            marks |= {f"VALUE_{name}": number for number, name in enumerate(VALUES)}
+            flags += [f"-D{name}={value}" for name, value in sorted((defines | marks).items())]
             texts = [sources.text(part) for part in parts]
-            job = {"flags": flags, "parts": texts, "tree": folder}
+            job = {"flags": flags, "parts": texts, "tree": folder, "values": VALUES}
             return _joined(self._run(job))
 
     def _run(self, job: dict[str, Any]) -> list[dict[str, Any]]:

@@ -48,6 +48,7 @@ class KernelSide:
         self._modules: dict[str, int | None] = {}
         self._moves = b""
         self._config: dict[str, int] = {}
+        self._tables: list[bytes] = []
         self._waiter = threading.Thread(target=libbpf.wait_for_packets, daemon=True)
         self._boot = self._look()
         self.image = self._choose_image()
@@ -185,6 +186,7 @@ class KernelSide:
         return plan.plan(tuple(wanted), self._features, cold=self.settings.cold)
 
     def _attach(self) -> None:
+        self._tables = [bytes(self.image.layout.structs["site_table"].size)] * 2
         self._write_sites(0)
         self._config = {
             "every": int(self.settings.every),
@@ -279,7 +281,9 @@ class KernelSide:
         empty = layout.pack("site_range", {})
         last = layout.pack("site_range", {"start": 2**64 - 1, "end": 2**64 - 1})
         octets = b"".join([empty, *rows, *[last] * (room - 1 - len(rows))])
-        libbpf.map_update(self.loader.maps["sites"], table.to_bytes(4, "little"), octets)
+        self._tables[table] = octets
+        # The one that is being read is written, too, as it is.
+        libbpf.map_update(self.loader.maps["sites"], bytes(4), b"".join(self._tables))
 
 
 def _names() -> frozenset[str]:

@@ -10,6 +10,7 @@ import pytest
 from pmtutrace.errors import CompilerError
 from pmtutrace.kernel import compiler, headers, sources
 from pmtutrace.kernel.btf import Btf
+from pmtutrace.kernel.bytecode import VALUES
 
 INSTALL = ("python3-bpfcc", "python3-bcc")
 
@@ -134,14 +135,22 @@ def test_what_comes_out(header):
     with compiler.Compiler() as bcc:
         compiled = bcc.compile(header, {"MAX_FLOWS": 1024, "RING_PAGES": 8})
     maps = {entry["name"]: entry for entry in compiled["maps"]}
+    names, used = [entry["name"] for entry in compiled["maps"]], set()
     assert maps["counts"]["max_entries"] == 1024
     assert maps["counts"]["key_size"] == 16
     assert maps["keys"]["leaf_size"] == 100
     assert maps["ring"]["max_entries"] == 8 * 4096
     assert {"kfree_skb", "icmp_send"} <= {program["name"] for program in compiled["programs"]}
     for program in compiled["programs"]:
-        assert len(bytes.fromhex(program["code"])) % 8 == 0
+        code = bytes.fromhex(program["code"])
+        assert len(code) % 8 == 0
         assert all(at % 8 == 0 and index < len(maps) for at, index in program["references"])
+        # ld_imm64 of a map, or of the address of its one value.
+        found = {(names[index], code[at + 1] >> 4) for at, index in program["references"]}
+        assert found <= {(name, 2 if name in VALUES else 1) for name in names}
+        used |= {name for name, _ in found}
+    assert set(VALUES) - {"module_moves"} <= used  # not every kernel has modules
+    assert all(maps[name]["max_entries"] == 1 for name in VALUES)
 
 
 @pytest.mark.live
