@@ -8,6 +8,11 @@ static __always_inline bool is_recording(void)
 	return the_settings()->recording;
 }
 
+static __always_inline bool is_watched(__u32 netns)
+{
+	return !the_settings()->filter_netns || watched_netns.lookup(&netns);
+}
+
 static __always_inline void lose(int kind)
 {
 	__u64 *lost = losses.lookup(&kind);

@@ -324,7 +324,7 @@ static __always_inline void freed(struct sk_buff *skb, struct refusal *r,
 		return;
 	forget();
 	r->key.netns = netns_inum(r->out);
-	if (cfg->filter_netns && !watched_netns.lookup(&r->key.netns))
+	if (!is_watched(r->key.netns))
 		return;
 	r->key.ifindex = r->out ? READ(r->out, ifindex) : 0;
 	r->key.site = r->site;

@@ -8,10 +8,8 @@
  * flow. Called, as what is in called.bpf.c. */
 int fragmented(struct refusal *r)
 {
-	struct config *cfg = the_settings();
-
 	r->key.netns = netns_inum(r->out);
-	if (cfg->filter_netns && !watched_netns.lookup(&r->key.netns))
+	if (!is_watched(r->key.netns))
 		return 0;
 	r->key.ifindex = READ(r->out, ifindex);
 	r->mtu = r->ipv6 ? mtu_ipv6(r->dst, false) : mtu_ipv4(r->dst, false);

@@ -115,15 +115,14 @@ static __always_inline void stream_lost(struct config *cfg, struct sk_buff *skb,
 }
 
 /* Nothing else is known of it. */
-static __always_inline void lost_alone(struct config *cfg, struct sk_buff *skb,
-				       struct refusal *r)
+static __always_inline void lost_alone(struct sk_buff *skb, struct refusal *r)
 {
 	struct dst_entry *dst = skb_dst(skb);
 	struct net_device *dev = dst ? READ(dst, dev) : (void *)READ(skb, dev);
 
 	__builtin_memset(&r->key, 0, sizeof(r->key));
 	r->key.netns = netns_inum(dev);
-	if (cfg->filter_netns && !watched_netns.lookup(&r->key.netns))
+	if (!is_watched(r->key.netns))
 		return;
 	r->key.ifindex = dev ? READ(dev, ifindex) : 0;
 	r->flags = 0;
@@ -241,7 +240,7 @@ static __always_inline void lose_message(struct config *cfg,
 		if (ipv6 == r->ipv6)
 			r->nested = true;
 	} else if (bare) {
-		lost_alone(cfg, skb, r);
+		lost_alone(skb, r);
 	}
 }
 

@@ -25,6 +25,7 @@ static __always_inline bool may_tell(void)
 static __always_inline void received(struct sk_buff *skb, bool ipv6)
 {
 	struct packet p = packet_of(skb);
+	struct net_device *dev = READ(skb, dev);
 	__u32 at = READ(skb, transport_header), size;
 	struct path_event *event;
 	struct {
@@ -35,11 +36,14 @@ static __always_inline void received(struct sk_buff *skb, bool ipv6)
 	if (peek(&p, at, &icmp, sizeof(icmp)) ||
 	    !is_too_big(ipv6 ? 6 : 4, icmp.type, icmp.code))
 		return;
+	/* Before they are numbered: others' messages are neither told nor lost. */
+	if (!is_watched(netns_inum(dev)))
+		return;
 	if (!may_tell()) {
 		lose(LOSS_RECEIVED);
 		return;
 	}
-	event = reserve_path(EVENT_ICMP_RECEIVED, READ(skb, dev), LOSS_RECEIVED);
+	event = reserve_path(EVENT_ICMP_RECEIVED, dev, LOSS_RECEIVED);
 	if (!event)
 		return;
 	event->family = ipv6 ? 6 : 4;

@@ -78,8 +78,7 @@ static __always_inline void report_local(struct refusal *r, struct config *cfg)
 	call_report(r);
 }
 
-static __always_inline bool begin_local(struct sock *sk, struct refusal *r,
-					struct config *cfg)
+static __always_inline bool begin_local(struct sock *sk, struct refusal *r)
 {
 	struct net *net = READ(sk, __sk_common.skc_net.net);
 
@@ -88,7 +87,7 @@ static __always_inline bool begin_local(struct sock *sk, struct refusal *r,
 	r->mark = READ(sk, sk_mark);
 	r->key.netns = READ(net, ns.inum);
 	r->key.proto = READ(sk, sk_protocol);
-	return !cfg->filter_netns || watched_netns.lookup(&r->key.netns);
+	return is_watched(r->key.netns);
 }
 
 static __always_inline void refused4(struct sock *sk, struct refusal *r,
@@ -101,7 +100,7 @@ static __always_inline void refused4(struct sock *sk, struct refusal *r,
 	bool connected = READ(sk, __sk_common.skc_daddr) == be_daddr;
 
 	if ((may_be_split(pmtudisc) && !whole) || r->mtu + 60 > IP_MAX_MTU ||
-	    !begin_local(sk, r, cfg))
+	    !begin_local(sk, r))
 		return;
 	r->key.family = 4;
 	map_ipv4(r->key.saddr, READ(inet, inet_saddr));
@@ -133,7 +132,7 @@ static __always_inline void refused6(struct sock *sk, struct refusal *r,
 
 	if ((may_be_split(pmtudisc_ipv6(READ(inet, pinet6))) && !dontfrag &&
 	     !has_header(cfg, sk, r->location)) ||
-	    r->mtu + 40 > 0xffff || !begin_local(sk, r, cfg))
+	    r->mtu + 40 > 0xffff || !begin_local(sk, r))
 		return;
 	r->key.family = 6;
 	load_kernel(r->key.saddr, 16, &flow->saddr);

@@ -14,11 +14,10 @@
 static __always_inline struct path_event *
 reserve_path(__u32 type, struct net_device *dev, int lost)
 {
-	struct config *cfg = the_settings();
 	__u32 netns = netns_inum(dev);
 	struct path_event *event;
 
-	if (cfg->filter_netns && !watched_netns.lookup(&netns))
+	if (!is_watched(netns))
 		return 0;
 	event = ring.ringbuf_reserve(sizeof(*event));
 	if (!event) {

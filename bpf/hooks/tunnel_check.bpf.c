@@ -85,7 +85,7 @@ static __always_inline void turned(struct sk_buff *skb, struct refusal *r,
 	forget();
 	__builtin_memset(&r->key, 0, sizeof(r->key));
 	r->key.netns = netns_inum(r->out);
-	if (cfg->filter_netns && !watched_netns.lookup(&r->key.netns))
+	if (!is_watched(r->key.netns))
 		return;
 	r->key.ifindex = READ(r->out, ifindex);
 	r->key.site = cfg->site_tunnel_check;

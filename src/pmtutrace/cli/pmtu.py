@@ -130,6 +130,12 @@ def pmtu(netns: tuple[str, ...], family: int | None, follow: bool, as_json: bool
             if follow:
                 with contextlib.suppress(KeyboardInterrupt):  # click would add an empty line
                     _follow(watch, inventory, as_json=as_json)
+                if watch.unheard:
+                    click.echo(
+                        f"pmtutrace: {watch.unheard} messages that arrived were not shown:"
+                        " there were too many",
+                        err=True,
+                    )
 
 
 def _make_room() -> None:

@@ -75,6 +75,10 @@ class Image(NamedTuple):
         """Return a program's bytecode, ready to load with these descriptors of the maps."""
         return linked(program, self.programs, map_fds, self.functions.get(KFUNC))
 
+    def entries(self, name: str) -> int:
+        """Return how many entries a map has room for; of a ring, how many octets."""
+        return next(entry.max_entries for entry in self.maps if entry.name == name)
+
     @property
     def tp_btf(self) -> bool:
         """Whether tracepoint programs are of type tp_btf."""

@@ -102,7 +102,7 @@ _PRINT = ct.CFUNCTYPE(ct.c_int, ct.c_int, ct.c_char_p, ct.c_void_p)
 _QUIET = _PRINT(lambda _level, _format, _arguments: 0)
 
 
-MEMBARRIER_CMD_GLOBAL = 1  # linux/membarrier.h
+RECORD_HEADER, RECORD_ALIGNED = 8, 8  # linux/bpf.h: BPF_RINGBUF_HDR_SZ, kernel/bpf/ringbuf.c
 
 
 def _open(*names: str) -> ct.CDLL:
@@ -311,12 +311,17 @@ class Ring:
     """A ring buffer and the function that takes each record, as a pointer and a size in octets.
 
     The function runs inside a C callback, where exceptions would vanish: it must not raise.
+    ``room`` is the size of the ring in octets.
     """
 
-    def __init__(self, fd: int, take: Callable[[int, int], None]) -> None:
+    def __init__(self, fd: int, room: int, take: Callable[[int, int], None]) -> None:
+        self._room = self._left = room
+
         def callback(_context: int | None, data: int, size: int) -> int:
             take(data, size)
-            return 0
+            self._left -= size + RECORD_HEADER + -size % RECORD_ALIGNED
+            # What is below zero ends ring_buffer__consume(), and this record stays taken.
+            return 0 if self._left > 0 else -errno.EAGAIN
 
         self._callback = RING_CALLBACK(callback)
         self._ring: Any = _bpf().ring_buffer__new(fd, self._callback, None, None)
@@ -324,22 +329,19 @@ class Ring:
             number = ct.get_errno()
             raise OSError(number, os.strerror(number))
 
-    def consume(self) -> int:
-        """Take everything that is there now; return the number of records."""
-        return _checked(_bpf().ring_buffer__consume(self._ring))
+    def consume(self) -> None:
+        """Take everything that is there now.
+
+        What comes meanwhile is taken too, but no more than the ring has room for: it may come
+        faster than it is taken.
+        """
+        self._left = self._room
+        result = _bpf().ring_buffer__consume(self._ring)
+        if self._left > 0:
+            _checked(result)
 
     def close(self) -> None:
         """Unmap the ring."""
         if self._ring:
             _bpf().ring_buffer__free(self._ring)
             self._ring = None
-
-
-def wait_for_packets() -> None:
-    """Wait until the kernel is done with every packet that it has in hand: an RCU grace period.
-
-    Where membarrier(2) cannot be had, nothing is waited for.
-    """
-    number = {"x86_64": 324, "aarch64": 283}.get(os.uname().machine)
-    if number is not None:
-        ct.CDLL(None).syscall(number, MEMBARRIER_CMD_GLOBAL, 0, 0)

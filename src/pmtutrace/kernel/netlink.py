@@ -24,6 +24,7 @@ SOL_NETLINK = 270
 ADD_MEMBERSHIP, GET_STRICT_CHECK = 1, 12  # NETLINK_*
 LINK, IPV4_ADDRESS, IPV4_ROUTE, IPV6_ADDRESS, IPV6_ROUTE, NEXTHOP = 1, 5, 7, 9, 11, 32  # RTNLGRP_*
 RECEIVED_AT_MOST = 65536  # twice the longest message of a dump
+HEARD_AT_MOST = 1024  # more than a socket has room for, unless somebody has made it more
 
 
 def messages(octets: bytes) -> Iterator[tuple[int, int, int, bytes]]:
@@ -93,9 +94,10 @@ def opened(groups: Iterable[int] = ()) -> socket.socket:
 def heard(bell: socket.socket) -> Iterator[bytes]:
     """Yield what a socket has heard, without waiting; nothing at all for what it had no room for.
 
-    Its messages are of any length, so one at a time.
+    Its messages are of any length, so one at a time. They may come faster than they are taken: what
+    is more than a thousand is left for the next time.
     """
-    while True:
+    for _ in range(HEARD_AT_MOST):
         try:
             yield bell.recv(RECEIVED_AT_MOST, socket.MSG_DONTWAIT)
         except BlockingIOError:

@@ -83,6 +83,8 @@ class Changes:
         self._dump = dump
         self._since = since
         self._via = via
+        # A way is met in whatever table, where that is not known.
+        self._met = {*dump.met, *((*where, 0) for *where, _ in dump.met)}
         self._found: list[PathMtuChange] = []
         self._redirected: set[Key] = set()
 
@@ -135,9 +137,18 @@ class Changes:
             stayed: those that are there and were not set again.
             anew: those that are there and were set since the dump before.
         """
-        due = [known for known in gone if known.over(self._dump.done + TOLERANCE)]
-        moved = [known for known in gone if known not in due and self._moved(known, anew)]
-        rest = [known for known in gone if known not in due and known not in moved]
+        redirected: dict[object, list[PathMtu]] = {}
+        for known in anew:
+            if known.item.redirected:
+                redirected.setdefault(known.item.key[:4], []).append(known.item)
+        due, moved, rest = [], [], []
+        for known in gone:
+            if known.over(self._dump.done + TOLERANCE):
+                due.append(known)
+            elif self._moved(known.item, redirected.get(known.item.key[:4], [])):
+                moved.append(known)
+            else:
+                rest.append(known)
         flush = not stayed and any(self._missed(known) for known in rest)
         # What was told of since the dump before may be younger than the flush.
         rest = [
@@ -156,30 +167,23 @@ class Changes:
             self.ended(self._why(known, legs, flush=flush), known, ts)
         return {known.item.key for known in (*due, *rest, *moved)}
 
-    def _moved(self, known: Known, anew: list[Known]) -> bool:
+    def _moved(self, old: PathMtu, redirected: list[PathMtu]) -> bool:
         """Say if a redirect leads elsewhere now, and note whereto.
 
         What sets an IPv4 one knows the gateway of the route, so one that was told of and no dump
         has shown yet may have moved before.
         """
-        old = known.item
         to = [
-            new.item.key
-            for new in anew
-            if new.item.redirected
-            and new.item.gateway != old.gateway
-            and new.item.key[:4] == old.key[:4]
-            and old.table in (0, new.item.table)
+            new.key
+            for new in redirected
+            if new.gateway != old.gateway and old.table in (0, new.table)
         ]
         self._redirected.update(to)
         return bool(to)
 
     def _missed(self, known: Known) -> bool:
         """Say if an exception would be in the dump if it were there."""
-        if known.shown:
-            return True
-        *where, table = known.item.way
-        return any(way[:3] == tuple(where) and table in (0, way[3]) for way in self._dump.met)
+        return known.shown or known.item.way in self._met
 
     def _why(self, known: Known, legs: set[tuple[int, int, str | None]], *, flush: bool) -> str:
         """Return why an exception went before its time, as far as a dump can tell.

@@ -3,12 +3,16 @@
 They get a copy of each message that the kernel also takes up itself, and no other packet: filters
 in the kernel leave the rest out. They must not be taken for somebody who sends: the kernel would
 set path MTUs because of news that nobody here has asked for.
+
+In a storm a socket is never empty. So a look takes a fixed number of messages and leaves the rest
+where it is: the kernel drops, and counts, what a socket has no room for.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
 import select
 import socket
 import struct
@@ -21,13 +25,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 RECEIVED_AT_MOST = 65535
+LOOK_AT_MOST = 50  # messages of a socket: twenty looks a second make it the thousand of a program
+# When nobody will look again: more than a socket has room for, unless somebody has made it more.
+LAST_AT_MOST = 4096
 NSEC = 1_000_000_000
 UNREACHABLE, FRAG_NEEDED, TOO_BIG = 3, 4, 2
 # linux/in.h, linux/in6.h, linux/icmp.h, linux/icmpv6.h, linux/filter.h
 IP_MTU_DISCOVER, IP_PKTINFO, IPV6_RECVPKTINFO, IPV6_PKTINFO = 10, 8, 49, 50
 PMTUDISC_OMIT = 5  # such a socket's errors change no route: ip_sk_accept_pmtu()
 SOL_RAW, ICMP_FILTER, ICMPV6_FILTER = 255, 1, 1
-SO_ATTACH_FILTER, SO_TIMESTAMPNS = 26, 35
+SO_ATTACH_FILTER, SO_TIMESTAMPNS, SO_MEMINFO = 26, 35, 55
+MEMINFO, DROPS = struct.Struct("=9I"), 8  # linux/sock_diag.h: SK_MEMINFO_DROPS
 PKTINFO = struct.Struct("=I4s4s")  # struct in_pktinfo
 PKTINFO6 = struct.Struct("=16sI")
 TIMESPEC = struct.Struct("=qq")
@@ -43,15 +51,26 @@ CODE_IS_FRAG_NEEDED = (
 )
 
 
+@dataclasses.dataclass(slots=True)
+class _Heard:
+    """A socket, the inode of its namespace, and what it had no room for when last asked."""
+
+    inum: int
+    socket: socket.socket
+    dropped: int = 0
+
+
 class Ear:
     """The sockets of one namespace. Closed, they are heard no more."""
 
-    def __init__(self, sockets: list[socket.socket]) -> None:
+    def __init__(self, ears: Ears, sockets: list[socket.socket]) -> None:
+        self._ears = ears
         self._sockets = sockets
 
     def close(self) -> None:
         """Let go of the namespace."""
         for one in self._sockets:
+            self._ears.forget(one)
             one.close()
 
 
@@ -60,10 +79,13 @@ class Ears:
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
-        self._open: dict[int, tuple[int, socket.socket]] = {}
+        self._open: dict[int, _Heard] = {}
+        self._left: list[News] = []  # by those that are closed
+        self._lost = 0
 
     def close(self) -> None:
         """Stop listening; each ear is closed by whoever opened it."""
+        self._open.clear()
         self._epoll.close()
 
     def fileno(self) -> int:
@@ -78,17 +100,58 @@ class Ears:
                 one = stack.enter_context(_heard4() if family == 4 else _heard6())
                 made.append(one)
                 self._epoll.register(one, select.EPOLLIN)
-                self._open[one.fileno()] = inum, one
             stack.pop_all()
-        return Ear(made)
+        self._open.update((one.fileno(), _Heard(inum, one)) for one in made)
+        return Ear(self, made)
 
-    def heard(self) -> list[News]:
-        """Return the messages that have come in, without waiting."""
-        found = []
-        for number, _ in self._epoll.poll(0):
-            inum, one = self._open[number]
-            found += list(_messages(inum, one))
+    def forget(self, one: socket.socket) -> None:
+        """Take what a socket that is about to be closed has heard, and what it has lost."""
+        heard = self._open.pop(one.fileno(), None)
+        if heard is not None:
+            self._epoll.unregister(one)
+            self._left += _messages(heard, LAST_AT_MOST)
+            self._count(heard)
+
+    def heard(self, *, last: bool = False) -> list[News]:
+        """Return messages that have come in, without waiting; ``last`` if nobody asks again."""
+        found, self._left = self._left, []
+        for one in self._ready():
+            found += _messages(one, LAST_AT_MOST if last else LOOK_AT_MOST)
+            self._count(one)
         return found
+
+    def lost(self) -> int:
+        """Return how many messages have been lost so far because there was no room for them."""
+        # One that has lost any since it was last asked is full, and so can be read.
+        for one in self._ready():
+            self._count(one)
+        return self._lost
+
+    def _ready(self) -> list[_Heard]:
+        """Return the sockets that have something to be heard."""
+        found = self._epoll.poll(0, max(1, len(self._open)))
+        return [self._open[number] for number, _ in found]
+
+    def _count(self, one: _Heard) -> None:
+        dropped = _dropped(one.socket)
+        self._lost += more(one.dropped, dropped)
+        one.dropped = dropped
+
+
+def more(before: int, now: int) -> int:
+    """Return by how much a counter of 32 bits has moved, which may have begun anew meanwhile."""
+    return now - before & 0xFFFFFFFF
+
+
+def _dropped(one: socket.socket) -> int:
+    """Return how many packets the kernel had for a socket, and no room, in 32 bits.
+
+    What a filter leaves out is not among them, but from 6.9 on (d721812aa875, 026763ece881) the
+    kernel looks for room first: as long as there is none, other ICMP counts as well.
+    """
+    octets = one.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, MEMINFO.size)
+    dropped: int = MEMINFO.unpack(octets)[DROPS]
+    return dropped
 
 
 def _raw(family: socket.AddressFamily, protocol: int) -> socket.socket:
@@ -120,16 +183,16 @@ def _heard6() -> socket.socket:
     return made
 
 
-def _messages(inum: int, one: socket.socket) -> Iterator[News]:
-    while True:
+def _messages(one: _Heard, at_most: int) -> Iterator[News]:
+    for _ in range(at_most):
         try:
-            octets, told, _, sender = one.recvmsg(RECEIVED_AT_MOST, ROOM)
+            octets, told, _, sender = one.socket.recvmsg(RECEIVED_AT_MOST, ROOM)
         except OSError:  # no more, or its namespace goes
             return
-        if one.family == socket.AF_INET6:
-            news = _news6(inum, octets, told, sender[0])
+        if one.socket.family == socket.AF_INET6:
+            news = _news6(one.inum, octets, told, sender[0])
         else:
-            news = _news4(inum, octets, told)
+            news = _news4(one.inum, octets, told)
         if news is not None:
             yield news
 

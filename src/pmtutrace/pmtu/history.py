@@ -10,6 +10,7 @@ Pure: time comes with the data. Times are nanoseconds since 1970 unless they say
 
 from __future__ import annotations
 
+import heapq
 from typing import TYPE_CHECKING
 
 from pmtutrace.pmtu.changes import Changes, Dump, Known, deadline, untouched
@@ -20,18 +21,26 @@ if TYPE_CHECKING:
     from pmtutrace.events import PathMtuChange
     from pmtutrace.pmtu.exceptions import Key, PathMtu
 
+    Path = tuple[int, str]  # family and destination: the beginning of a key
+
 
 class History:
-    """The exceptions of all namespaces. Feed it in order of time, in each namespace."""
+    """The exceptions of all namespaces. Feed it in order of time, in each namespace.
+
+    There may be tens of thousands, and as many words of the kernel in a second: none of these may
+    cost more the more there are.
+    """
 
     def __init__(self) -> None:
-        self._spaces: dict[int, dict[Key, Known]] = {}
+        self._spaces: dict[int, dict[Path, dict[Key, Known]]] = {}
+        # When some end, as a heap; kept while the kernel tells, none where it has to be made anew.
+        self._ends: dict[int, list[tuple[int, Path]]] = {}
         self._read: dict[int, int] = {}  # when the last dump of a namespace began
         self._offset: int | None = None  # time of day at CLOCK_MONOTONIC 0
 
     def known(self, netns: int) -> list[Known]:
         """Return what is known to be there in a namespace."""
-        return list(self._spaces.get(netns, {}).values())
+        return [known for there in self._spaces.get(netns, {}).values() for known in there.values()]
 
     def unmet(self, netns: int) -> list[PathMtu]:
         """Return what no dump has to show: somebody should ask for the routes there."""
@@ -44,13 +53,12 @@ class History:
     def begin(self, dump: Dump) -> None:
         """Take what there is when watching begins: nothing has changed."""
         self._keep_time(dump)
-        self._spaces[dump.netns] = _known(dump)
-        self._read[dump.netns] = dump.ts
+        self._hold(dump, _known(dump))
 
     def take(self, dump: Dump) -> list[PathMtuChange]:
         """Take a new dump of a namespace; return what must have happened, in order of time."""
         self._keep_time(dump)
-        before = self._spaces.get(dump.netns, {})
+        before = {known.item.key: known for known in self.known(dump.netns)}
         now = {k: known for k, known in _known(dump).items() if k[:2] not in dump.unsure}
         after = Changes(dump, self._read.get(dump.netns, 0))
         kept = {
@@ -62,17 +70,16 @@ class History:
         for family in sorted(dump.families):
             gone = [v for k, v in before.items() if k[0] == family and k not in now]
             same = [(v, now[k]) for k, v in before.items() if k[0] == family and k in now]
-            stayed = [new for old, new in same if untouched(old, new)]
-            anew = [v for k, v in now.items() if k[0] == family and v not in stayed]
-            ends = after.vanished(gone, stayed, anew)
+            stayed = {new.item.key: new for old, new in same if untouched(old, new)}
+            anew = [v for k, v in now.items() if k[0] == family and k not in stayed]
+            ends = after.vanished(gone, list(stayed.values()), anew)
             kept |= {v.item.key: v for v in gone if v.item.key not in ends}
             for old, new in same:
                 now[new.item.key] = after.met(old, new)
             for known in now.values():
                 if known.item.family == family and known.item.key not in before:
                     after.created(known)
-        self._spaces[dump.netns] = kept | now
-        self._read[dump.netns] = dump.ts
+        self._hold(dump, kept | now)
         return after.in_order()
 
     def told(
@@ -90,11 +97,10 @@ class History:
             dev: name of the device.
             via: what the kernel learned it from.
         """
-        there = self._spaces.setdefault(netns, {})
         after = Changes.at(netns, ts, via)
-        for known in [known for known in there.values() if known.over(ts)]:
+        for known in self._expired(netns, ts):
             after.ended("expired", known, known.deadline)
-            del there[known.item.key]
+        there = self._spaces.setdefault(netns, {}).setdefault(item.key[:2], {})
         fitting = [known for known in there.values() if _fits(known, item)]
         if len(fitting) > 1:
             return after.in_order()
@@ -106,7 +112,7 @@ class History:
             known = after.met(old, known._replace(item=_by(item, old.item)))
         else:
             after.created(known)
-        there[known.item.key] = known
+        self._set(netns, known)
         return after.in_order()
 
     def redirected(self, netns: int, ts: int, item: PathMtu, *, dev: str) -> list[PathMtuChange]:
@@ -121,7 +127,7 @@ class History:
             item: the new gateway; its ``mtu`` is 0, ``expires`` counts from ``ts``.
             dev: name of the device.
         """
-        there = self._spaces.get(netns, {})
+        there = self._spaces.get(netns, {}).get(item.key[:2], {})
         fitting = [known for known in there.values() if known.item.key[:4] == item.key[:4]]
         if len(fitting) != 1 or fitting[0].over(ts):
             return []  # the next dump says which one it was
@@ -135,19 +141,54 @@ class History:
         else:
             after.ended("gone", old, ts)
             after.created(known)
-        there[known.item.key] = known
+        self._set(netns, known)
         return after.in_order()
 
     def forget(self, netns: int, ts: int) -> list[PathMtuChange]:
         """Take that a namespace is gone, and all that was in it."""
         self._read.pop(netns, None)
         after = Changes.at(netns, ts)
-        for known in self._spaces.pop(netns, {}).values():
+        there = self.known(netns)
+        self._spaces.pop(netns, None)
+        self._ends.pop(netns, None)
+        for known in there:
             if known.over(ts):
                 after.ended("expired", known, known.deadline)
             else:
                 after.ended("removed", known, ts)
         return after.in_order()
+
+    def _hold(self, dump: Dump, known: dict[Key, Known]) -> None:
+        """Take what is known to be there now that a namespace was read."""
+        there: dict[Path, dict[Key, Known]] = {}
+        for key, one in known.items():
+            there.setdefault(key[:2], {})[key] = one
+        self._spaces[dump.netns] = there
+        self._ends.pop(dump.netns, None)
+        self._read[dump.netns] = dump.ts
+
+    def _set(self, netns: int, known: Known) -> None:
+        """Take one that is there, and note when it ends."""
+        key = known.item.key
+        self._spaces[netns].setdefault(key[:2], {})[key] = known
+        if known.deadline is not None and netns in self._ends:
+            heapq.heappush(self._ends[netns], (known.deadline, key[:2]))
+
+    def _expired(self, netns: int, ts: int) -> list[Known]:
+        """Return what has expired in a namespace by then, and let go of it."""
+        if netns not in self._ends:
+            ends = [(k.deadline, k.item.key[:2]) for k in self.known(netns) if k.deadline]
+            heapq.heapify(ends)
+            self._ends[netns] = ends
+        ends, found = self._ends[netns], []
+        while ends and ends[0][0] <= ts:
+            _, path = heapq.heappop(ends)
+            there = self._spaces[netns].get(path, {})
+            over = [known for known in there.values() if known.over(ts)]
+            for known in over:
+                del there[known.item.key]
+            found += over
+        return found
 
     def _keep_time(self, dump: Dump) -> None:
         """Move all deadlines along with a time of day that was set, or that passed asleep."""
@@ -156,10 +197,12 @@ class History:
         self._offset = offset
         if not step:
             return
-        for there in self._spaces.values():
-            for key, known in there.items():
-                if known.deadline is not None:
-                    there[key] = known._replace(deadline=known.deadline + step)
+        self._ends.clear()
+        for paths in self._spaces.values():
+            for there in paths.values():
+                for key, known in there.items():
+                    if known.deadline is not None:
+                        there[key] = known._replace(deadline=known.deadline + step)
 
 
 def _fits(known: Known, item: PathMtu) -> bool:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 LOOK_EVERY_S = 1.0  # the shortest life that `mtu_expires` can give
 LOOK_SHARE = 0.05  # of one core: a walk through a million routes takes its time
 ASKED_AT_MOST = 1000  # routes at a look, some 10 ms
+HEAR_EVERY_S = 0.05  # in a storm there is always something to hear
 
 
 class Watch:
@@ -49,6 +50,7 @@ class Watch:
         self._watched: set[int] | None = None
         self._last: dict[int, Dump] = {}
         self._due = 0.0
+        self._heard_at = 0.0
 
     def __enter__(self) -> Watch:
         return self
@@ -58,9 +60,9 @@ class Watch:
 
     def close(self) -> None:
         """Let go of all namespaces."""
-        self._spaces.close()
         if self._ears is not None:
             self._ears.close()
+        self._spaces.close()
 
     @property
     def unread(self) -> int:
@@ -125,9 +127,18 @@ class Watch:
                 if known.shown:
                     yield self._last[inum], known
 
-    def heard(self) -> list[News]:
-        """Return the messages that have arrived since last asked, if it listens."""
-        return self._ears.heard() if self._ears is not None else []
+    def heard(self, *, last: bool = False) -> list[News]:
+        """Return messages that have arrived since last asked, if it listens.
+
+        Of very many, some wait until it is asked again; ``last`` says that nobody will.
+        """
+        self._heard_at = time.monotonic()
+        return self._ears.heard(last=last) if self._ears is not None else []
+
+    @property
+    def unheard(self) -> int:
+        """Return how many messages have arrived that will never be heard: there were too many."""
+        return self._ears.lost() if self._ears is not None else 0
 
     def in_force(self, netns: int, daddr: str) -> InForce | None:
         """Return the MTU in force from a namespace to an address now; None without a way."""
@@ -142,23 +153,23 @@ class Watch:
     @property
     def due(self) -> bool:
         """Say whether it is time to look; open what namespaces have come meanwhile."""
-        if self._stirred(0):
+        if self._stirred(0, hear=False):
             self._spaces.scan()
         return time.monotonic() >= self._due
 
     def wait(self, at_most: float = LOOK_EVERY_S) -> None:
         """Wait until it is time to look again, or something is heard; open new namespaces."""
         end = min(self._due, time.monotonic() + at_most)
-        while (left := end - time.monotonic()) > 0:
-            if not self._stirred(left):
-                return
-            self._spaces.scan()
+        deaf = min(end, self._heard_at + HEAR_EVERY_S)
+        for until, hear in ((deaf, False), (end, True)):
+            while (left := until - time.monotonic()) > 0 and self._stirred(left, hear=hear):
+                self._spaces.scan()
 
-    def _stirred(self, within_s: float) -> bool:
+    def _stirred(self, within_s: float, *, hear: bool) -> bool:
         """Say if namespaces may have come or gone; end at once if something is heard."""
         poll = select.poll()
         poll.register(self._spaces.mounts, select.POLLPRI | select.POLLERR)
-        if self._ears is not None:
+        if hear and self._ears is not None:
             poll.register(self._ears, select.POLLIN)
         return any(number == self._spaces.mounts for number, _ in poll.poll(within_s * 1000))
 

@@ -10,7 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pmtutrace.errors import CompilerError, LoadError, PrivilegeError
-from pmtutrace.kernel import build, features, hooks, image, libbpf, plan, privileges, sites, symbols
+from pmtutrace.kernel import (
+    build,
+    features,
+    hooks,
+    image,
+    libbpf,
+    plan,
+    privileges,
+    rcu,
+    sites,
+    symbols,
+)
 from pmtutrace.kernel.loader import Attached, Loader
 from pmtutrace.tracing.clock import HZ
 
@@ -49,7 +60,7 @@ class KernelSide:
         self._moves = b""
         self._config: dict[str, int] = {}
         self._tables: list[bytes] = []
-        self._waiter = threading.Thread(target=libbpf.wait_for_packets, daemon=True)
+        self._waiter = threading.Thread(target=rcu.wait_for_packets, daemon=True)
         self._boot = self._look()
         self.image = self._choose_image()
         with self._closed_on_error():
@@ -213,7 +224,7 @@ class KernelSide:
         try:
             self._waiter.start()
         except RuntimeError:  # there is no room for a thread
-            libbpf.wait_for_packets()
+            rcu.wait_for_packets()
 
     def _attached(self, wanted: Iterable[Hook]) -> Iterator[Attached]:
         """Attach hooks one by one, each with what it settles for the programs."""

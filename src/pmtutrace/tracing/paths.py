@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from pmtutrace.events import IcmpReceived
 from pmtutrace.pmtu import news as pmtu_news
 from pmtutrace.pmtu.exceptions import PathMtu
 from pmtutrace.pmtu.news import News, Outcome
-from pmtutrace.tracing import clock, decode, quoted
+from pmtutrace.tracing import clock, decode, matches, quoted
+from pmtutrace.tracing.matches import Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -29,10 +31,9 @@ if TYPE_CHECKING:
 
 # TCP sets a path MTU a moment later if somebody is just using its socket.
 SETTLED_NS = 20_000_000
-# Where both belong to one look. What a dump says of when an exception was set may be late by as
-# long as its reader was kept from running.
-SAME_TIME_NS = 1_000_000_000
 ADDRESS = 8  # octets
+# Of what a CPU has set lately, a message's own is the last; the kernel may tell of no message more.
+SET_AT_MOST = 64
 
 
 class Setting(NamedTuple):
@@ -49,12 +50,22 @@ class Setting(NamedTuple):
     via: str
     inside: bool
 
+    @property
+    def place(self) -> Place:
+        """Return which path it is for."""
+        return Place(self.netns, self.item.daddr)
+
 
 class Open(NamedTuple):
     """A message of which it is not known yet what came of it."""
 
     news: News
     quoted: Quoted
+
+    @property
+    def place(self) -> Place:
+        """Return which path it is about; without an address if it quotes nothing readable."""
+        return Place(self.news.netns, self.quoted.outermost.daddr)
 
 
 class Reader:
@@ -141,10 +152,10 @@ class Paths:
         self._inside = inside
         self._device = device
         self._told: list[News | Setting] = []
-        self._settings: dict[int, list[Setting]] = {}  # since the last message of each CPU
+        self._settings: dict[int, deque[Setting]] = {}  # since the last message of each CPU
         self._heard: list[Open] = []
         self._read_at = 0  # when reading was last begun, nanoseconds since 1970
-        self._open: list[Open] = []
+        self._open: dict[Place, deque[Open]] = {}
 
     def close(self) -> None:
         """Let go of all namespaces."""
@@ -162,9 +173,9 @@ class Paths:
     def read(self) -> list[Dump]:
         """Read what is due, before the ring is emptied: what led to it has then been told."""
         self._read_at = time.time_ns()
-        for one in self._heard:
+        for place in dict.fromkeys(one.place for one in self._heard):
             # An exception is left out of dumps until somebody has looked for its route.
-            self._in_force(one)
+            self._in_force(place)
         try:
             if self.watch.due:
                 return self.watch.read()
@@ -183,7 +194,7 @@ class Paths:
             last: no more will be asked for, so nothing is kept for later.
         """
         told, self._told = sorted(self._told, key=lambda item: item.ts), []
-        read = {dump.netns: _doubted(dump, told) for dump in dumps}
+        read = matches.doubted(dumps, (item for item in told if isinstance(item, Setting)))
         changes: list[PathMtuChange] = []
         found: list[IcmpReceived] = []
         for item in told:
@@ -196,10 +207,11 @@ class Paths:
                 found += self._late(item)
         changes += self.watch.take(read.values())
         # Whatever a dump shows has been heard of by now: sockets get their copy first.
-        found += self._seen(self.watch.heard(), changes, last=last)
+        found += self._seen(self.watch.heard(last=last), changes, last=last)
         found += self._settled(now, last=last)
         named = [
-            dataclasses.replace(_with_origin(c, found), tunnels=self._around(c)) for c in changes
+            dataclasses.replace(change, tunnels=self._around(change))
+            for change in matches.with_origins(changes, found)
         ]
         return sorted([*found, *named], key=lambda event: event.ts)
 
@@ -210,31 +222,37 @@ class Paths:
         if not item.item.mtu:
             return self.watch.history.redirected(item.netns, item.ts, item.item, dev=item.dev)
         if item.inside:
-            self._settings.setdefault(item.cpu, []).append(item)
+            latest = self._settings.setdefault(item.cpu, deque(maxlen=SET_AT_MOST))
+            latest.append(item)
         return self.watch.history.told(item.netns, item.ts, item.item, dev=item.dev, via=item.via)
 
     def _decided(self, news: News) -> Iterator[IcmpReceived]:
         """Yield the event of a message for which exceptions were set; keep any other."""
-        about = quoted.read(news.quoted)
+        one = Open(news, quoted.read(news.quoted))
         for item in self._settings.pop(news.cpu, ()):
-            if _concerns(item, news.netns, about):
+            if item.place == one.place:
                 outcome = pmtu_news.applied(item.item.mtu, locked=item.item.locked)
                 # The kernel tells of a message last, when it is done with it.
                 began = news._replace(ts=min(news.ts, item.ts))
-                yield self._event(began, about, outcome)
+                yield self._event(began, one.quoted, outcome)
                 return
-        self._open.append(Open(news, about))
+        self._wait(one)
+
+    def _wait(self, one: Open) -> None:
+        self._open.setdefault(one.place, deque()).append(one)
 
     def _late(self, item: Setting) -> Iterator[IcmpReceived]:
         """Yield the event of an earlier message because of which TCP has set an exception now."""
         if item.via != "icmp" or item.inside:
             return
-        for one in self._open:
-            if _concerns(item, one.news.netns, one.quoted):
-                self._open.remove(one)
-                outcome = pmtu_news.applied(item.item.mtu, locked=item.item.locked)
-                yield self._event(one.news, one.quoted, outcome)
-                return
+        waiting = self._open.get(item.place)
+        if not waiting:
+            return
+        one = waiting.popleft()
+        if not waiting:
+            del self._open[one.place]
+        outcome = pmtu_news.applied(item.item.mtu, locked=item.item.locked)
+        yield self._event(one.news, one.quoted, outcome)
 
     def _seen(
         self, heard: list[News], changes: list[PathMtuChange], *, last: bool
@@ -243,12 +261,14 @@ class Paths:
 
         Any other waits for a dump that was made when all was settled.
         """
-        fresh = [Open(news, quoted.read(news.quoted)) for news in heard]
-        late, self._heard = self._heard, []
-        for one in (*late, *fresh):
-            taken = next((n for n, c in enumerate(changes) if _came_of(c, one)), None)
+        fresh = [(Open(news, quoted.read(news.quoted)), True) for news in heard]
+        late, self._heard = [(one, False) for one in self._heard], []
+        about = matches.numbers(changes)
+        for one, new in (*late, *fresh):
+            fits = (n for n in about.get(one.place, ()) if matches.came_of(changes[n], one.news))
+            taken = next(fits, None)
             # Nobody had looked for the route of a fresh one when the last dump was made.
-            early = one in fresh or self._read_at - one.news.ts < SETTLED_NS
+            early = new or self._read_at - one.news.ts < SETTLED_NS
             if taken is not None:
                 change = changes[taken]
                 changes[taken] = dataclasses.replace(change, via="icmp", ts=one.news.ts)
@@ -257,25 +277,27 @@ class Paths:
             elif early and not last:
                 self._heard.append(one)
             else:
-                self._open.append(one)
+                self._wait(one)
 
     def _settled(self, now: int, *, last: bool) -> Iterator[IcmpReceived]:
         """Yield the events of messages for which nothing will be set any more."""
-        still = []
-        for one in self._open:
-            if not last and now - one.news.ts < SETTLED_NS:
-                still.append(one)
+        still: dict[Place, deque[Open]] = {}
+        for place, waiting in self._open.items():
+            early = deque(o for o in waiting if not last and now - o.news.ts < SETTLED_NS)
+            if early:
+                still[place] = early
+            if len(early) == len(waiting):
                 continue
-            now_there = self._in_force(one)
-            mode = self.watch.no_pmtu_disc(one.news.netns)
-            outcome = pmtu_news.ignored(one.news, one.quoted.outermost, now_there, mode)
-            yield self._event(one.news, one.quoted, outcome)
+            now_there, mode = self._in_force(place), self.watch.no_pmtu_disc(place.netns)
+            for one in waiting:
+                if last or now - one.news.ts >= SETTLED_NS:
+                    outcome = pmtu_news.ignored(one.news, one.quoted.outermost, now_there, mode)
+                    yield self._event(one.news, one.quoted, outcome)
         self._open = still
 
-    def _in_force(self, one: Open) -> InForce | None:
-        """Return the MTU in force now on the way to where the quoted packet went."""
-        daddr = one.quoted.outermost.daddr
-        return self.watch.in_force(one.news.netns, daddr) if daddr else None
+    def _in_force(self, place: Place) -> InForce | None:
+        """Return the MTU in force now on the way to where a quoted packet went."""
+        return self.watch.in_force(*place) if place.daddr else None
 
     def _event(self, news: News, about: Quoted, outcome: Outcome) -> IcmpReceived:
         return IcmpReceived(
@@ -294,49 +316,3 @@ class Paths:
             outcome=outcome.word,
             effective=outcome.effective,
         )
-
-
-def _concerns(item: Setting, netns: int, about: Quoted) -> bool:
-    """Say if an exception is for whom the quoted packet was sent to."""
-    return item.netns == netns and item.item.daddr == about.outermost.daddr
-
-
-def _came_of(change: PathMtuChange, one: Open) -> bool:
-    """Say if a change that a dump shows fits a message in place, time and size."""
-    news = one.news
-    if change.new is None or change.daddr != one.quoted.outermost.daddr:
-        return False
-    fits = change.new == news.mtu or (change.locked and change.new > news.mtu)
-    near = abs(change.ts - news.ts) <= SAME_TIME_NS
-    return change.netns == news.netns and fits and near
-
-
-def _with_origin(change: PathMtuChange, received: Iterable[IcmpReceived]) -> PathMtuChange:
-    """Add whom the message came from because of which a path MTU changed, and what it quotes."""
-    if change.via != "icmp":
-        return change
-    near = [
-        message
-        for message in received
-        if message.netns == change.netns
-        and (message.outer or message.flow).daddr == change.daddr
-        and message.outcome in ("applied", "clamped")
-        and message.effective == change.new
-        and abs(message.ts - change.ts) <= SAME_TIME_NS
-    ]
-    if not near:
-        return change
-    message = min(near, key=lambda one: abs(one.ts - change.ts))
-    return dataclasses.replace(change, router=message.router, quoted=message.flow)
-
-
-def _doubted(dump: Dump, told: Iterable[News | Setting]) -> Dump:
-    """Note what was set while a dump was read, or asked for: nobody knows if the dump has it."""
-    began = dump.ts if dump.asked is None else dump.asked
-    begin, end = began - clock.TICK_NS, dump.done + clock.TICK_NS
-    unsure = {
-        (item.item.family, item.item.daddr)
-        for item in told
-        if isinstance(item, Setting) and item.netns == dump.netns and begin <= item.ts <= end
-    }
-    return dump._replace(unsure=frozenset(unsure))

@@ -63,6 +63,7 @@ class Tracer:
         # A queue and not an Event: a signal handler that sets an Event may wait for itself.
         self._stops: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._paths: Paths | None = None
+        self._unheard = 0  # by watches that are closed
         self._keys: dict[bytes, bytes] = {}  # of counters, by digest
 
     def __enter__(self) -> Self:
@@ -99,7 +100,8 @@ class Tracer:
 
             self._namer = Namer(kernel.image, kernel.location)
             self._path_size = kernel.image.layout.structs["path_event"].size
-            self._ring = libbpf.Ring(kernel.loader.maps["ring"], self._take)
+            room = kernel.image.entries("ring")
+            self._ring = libbpf.Ring(kernel.loader.maps["ring"], room, self._take)
             kernel.count()
             self._kernel = kernel
         except OSError as error:
@@ -165,6 +167,7 @@ class Tracer:
 
         watch.look()
         if self._paths is not None:
+            self._unheard += self._paths.watch.unheard
             self._paths.close()
         kernel = self._running()
         self._path_reader = paths.Reader(kernel.image.layout, kernel.function, ORIGINS)
@@ -299,19 +302,18 @@ class Tracer:
             return []
         kernel = self._running()
         size = kernel.image.layout.structs["flow_count"].size * possible_cpus()
-        entries = next(m.max_entries for m in kernel.image.maps if m.name == "overflow")
         overflow = kernel.loader.maps["overflow"]
         return [
             libbpf.map_lookup(overflow, index.to_bytes(4, "little"), size)
-            for index in range(entries)
+            for index in range(kernel.image.entries("overflow"))
         ]
 
     def losses(self) -> dict[str, int]:
         """Return what was lost, by kind.
 
         ``ring_full``: events (their packets are counted); ``counters_full``: packets counted in the
-        overflow entry; ``news_full``: messages whose drop may show a wrong verdict; ``nested``,
-        ``recursion``: runs of a program that we, or the kernel, had no room for.
+        overflow entry; ``news_full``: messages whose drop may show a wrong verdict; ``received``:
+        messages without an event; ``nested``, ``recursion``: runs that had no room.
         """
         loader = self._running().loader
         out = {}
@@ -320,6 +322,7 @@ class Tracer:
                 loader.maps["losses"], index.to_bytes(4, "little"), 8 * possible_cpus()
             )
             out[kind] = sum(memoryview(value).cast("Q"))
+        out["received"] += self._unheard + (self._paths.watch.unheard if self._paths else 0)
         infos = [libbpf.program_info(fd) for _, fd in loader.programs()]
         out["recursion"] = sum(info.recursion_misses for info in infos)
         return out

@@ -1,5 +1,7 @@
 """What must have happened between two dumps, and how the kernel's news joins in."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -433,6 +435,54 @@ class TestAdministrators:
     def test_only_what_is_the_devices_own(self, history, new, mtus, via):
         (change,) = history.take(dump(1, new, mtus=mtus))
         assert change.via == via
+
+
+class TestMany:
+    """Each exception costs the same, however many there are."""
+
+    MANY = 5000
+    WITHIN_S = 3  # each with each would take a quarter of a minute
+
+    def many(self, **other):
+        targets = (f"10.3.{n // 250}.{n % 250 + 1}" for n in range(self.MANY))
+        return [item(daddr=daddr, **other) for daddr in targets]
+
+    def test_told_and_shown_and_flushed(self):
+        history, items = History(), self.many()
+        history.begin(dump(0.1))
+        began = time.process_time()
+        for number, one in enumerate(items):
+            told_of = one._replace(table=0)
+            history.told(SPACE, START + NSEC + number, told_of, dev="eth0", via="icmp")
+        assert history.take(dump(2, *self.many(expires=601.0))) == []
+        changes = history.take(dump(3))
+        assert time.process_time() - began < self.WITHIN_S
+        assert [change.change for change in changes] == ["flushed"] * self.MANY
+
+    def test_told_while_others_expire(self):
+        history = History()
+        old = [one._replace(expires=600 + n / 1000) for n, one in enumerate(self.many())]
+        history.begin(dump(0.1, *old))
+        began, changes = time.process_time(), []
+        for number in range(self.MANY):
+            other = item(daddr=f"10.4.{number // 250}.{number % 250 + 1}", table=0)
+            at = START + 600 * NSEC + number * NSEC // 1000 + 1000
+            changes += history.told(SPACE, at, other, dev="eth0", via="icmp")
+        assert time.process_time() - began < self.WITHIN_S
+        assert [change.change for change in changes] == ["expired", "created"] * self.MANY
+        assert len(history.known(SPACE)) == self.MANY
+
+    def test_one_that_was_set_anew_does_not_end_when_it_would_have(self):
+        history = History()
+        history.begin(dump(0.1, item(expires=400), item(2, expires=400)))
+        for at, one in ((1, item(3)), (300, item()), (500, item(3))):
+            moved = one._replace(table=0)
+            found = history.told(SPACE, START + at * NSEC, moved, dev="eth0", via="icmp")
+        assert [(change.change, change.daddr) for change in found] == [
+            ("expired", "10.0.2.2"),
+            ("refreshed", "10.0.2.3"),
+        ]
+        assert {known.item.daddr for known in history.known(SPACE)} == {"10.0.2.1", "10.0.2.3"}
 
 
 @st.composite

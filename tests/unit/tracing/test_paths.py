@@ -1,6 +1,7 @@
 """What the kernel tells, what is heard and what is read, put together: in any order that occurs."""
 
 import struct
+import time
 
 import pytest
 
@@ -33,17 +34,19 @@ class Watch:
         self.history.begin(dump(T - 1_000_000_000))
         self.sounds = []
         self.route = InForce(1500, False)
+        self.asked = 0
         self.due = False
 
     def take(self, dumps):
         return [change for one in dumps for change in self.history.take(one)]
 
-    def heard(self):
+    def heard(self, *, last):
         found, self.sounds = self.sounds, []
         return found
 
     def in_force(self, netns, daddr):
         assert (netns, daddr) == (NETNS, FAR)
+        self.asked += 1
         return self.route
 
     def no_pmtu_disc(self, netns):
@@ -194,6 +197,56 @@ class TestHeard:
         other = ITEM._replace(table=254, mtu=1390, expires=599.99)
         found = brief(seen.events([dump(T + 10_000_000, other)], T + 11_000_000, last=True))
         assert sorted(found, key=str) == [("created", 1390, "unknown"), ("no_match", 1500)]
+
+    def test_of_many_about_one_path_the_route_is_asked_for_once(self, watch, seen):
+        watch.sounds = [MESSAGE._replace(ts=T + number) for number in range(50)]
+        seen.events([], T)
+        seen.read()
+        assert watch.asked == 1
+        found = seen.events([], T + SETTLED_NS, last=True)
+        assert brief(found) == [("no_match", 1500)] * 50
+        assert watch.asked == 2
+
+
+class TestMany:
+    """Told of and heard at once: as many as a second of a storm may bring."""
+
+    def test_all_find_each_other(self, watch, seen):
+        targets = [f"10.1.{number // 250}.{number % 250 + 1}" for number in range(10_000)]
+        items = [ITEM._replace(table=254, expires=599.99, daddr=daddr) for daddr in targets]
+        watch.sounds = [
+            MESSAGE._replace(quoted=packets.udp(ME, daddr, 1400, 2323, 9)[:28]) for daddr in targets
+        ]
+        began = time.process_time()
+        found = seen.events([dump(T + 10_000_000, *items)], T + 11_000_000)
+        assert time.process_time() - began < 5  # each with each would take half a minute
+        applied = {e.flow.daddr for e in found if hasattr(e, "outcome") and e.outcome == "applied"}
+        created = {e.daddr for e in found if hasattr(e, "change") and e.quoted.daddr == e.daddr}
+        assert applied == created == set(targets)
+
+    def test_what_tcp_sets_a_moment_later_is_of_the_first_that_waits(self, seen):
+        later = [MESSAGE._replace(ts=T + number) for number in range(3)]
+        for message in later:
+            seen.tell(message)
+        seen.events([], T)
+        seen.tell(SET._replace(ts=T + 9_000_000, cpu=0, inside=False))
+        found = seen.events([], T + 10_000_000)
+        assert brief(found) == [("applied", 1400), ("created", 1400, "icmp")]
+        assert found[0].ts == T
+        assert [event.ts - T for event in seen.events([], T, last=True)] == [1, 2]
+
+    def test_what_was_set_long_before_is_not_its_doing(self, seen):
+        """The kernel tells of some messages only, and so what the others did is not kept for good.
+
+        What was set last is the doing of the one that is told of next.
+        """
+        seen.tell(SET)
+        for number in range(100):
+            other = ITEM._replace(daddr=f"10.0.8.{number}")
+            seen.tell(SET._replace(ts=T + 1 + number, item=other))
+        seen.tell(MESSAGE)
+        outcomes = [e.outcome for e in seen.events([], T, last=True) if hasattr(e, "outcome")]
+        assert outcomes == ["no_match"]
 
 
 FUNCTIONS = {0x1000: "icmp_unreach", 0x2000: "tcp_v4_mtu_reduced", 0x3000: "ip_tunnel_xmit"}
