@@ -12,6 +12,7 @@ import struct
 import sys
 from array import array
 from functools import cached_property
+from itertools import compress
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from pmtutrace.errors import UsageError
@@ -104,11 +105,12 @@ class Records:
         pattern = re.compile(rb"\0(" + any_of(wanted) + rb")(?=\0)")
         begin = self._string_start - 1  # a module's first name has nothing before it
         found = {begin + m.start(1): m[1] for m in pattern.finditer(b"\0" + self._strings)}
-        words = self._words
-        for type_id, start in enumerate(self._starts, self._first):
-            if words[start] in found:
-                kind = Kind(words[start + 1] >> 24 & 31)
-                self._expected[found[words[start]]].append((kind, type_id))
+        words, starts, first = self._words, self._starts, self._first
+        # Without a step of Python for each of 130 000 types: a third of the time.
+        hits = map(found.__contains__, map(words.__getitem__, starts))
+        for type_id, start in compress(enumerate(starts, first), hits):
+            kind = Kind(words[start + 1] >> 24 & 31)
+            self._expected[found[words[start]]].append((kind, type_id))
 
     def named(self, kinds: Iterable[Kind], name: str) -> Iterator[int]:
         """Yield the ids of all types of this name: own ones before the base's, then by kind."""

@@ -8,6 +8,7 @@ alone.
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -43,6 +44,8 @@ _DIAGNOSTIC = re.compile(r"^(\S+?):(\d+):\d+: (?:fatal )?error: (.*)$", re.M)
 # passes over the code it has LLVM make them all once more: these alone take a quarter off the rest,
 # for programs that are longer by one instruction in twenty and no slower.
 FLAGS = ("-w", "-g0", "-O1", "-fno-strict-aliasing", "-Xclang", "-disable-llvm-passes")
+# LLVM fills 100 MB within half a second: by huge pages, two at once take a seventh less.
+HUGE_PAGES = "glibc.malloc.hugetlb=1"  # glibc 2.35; others take no notice
 SYSTEM = Path("/usr/bin/python3")
 CANNOT_IMPORT = 3  # the child's exit code
 PATIENCE_S = 300
@@ -90,6 +93,7 @@ class Compiler:
         command = [self._waiting.pop(0), "-s", str(CHILD)]
         return subprocess.Popen(
             command,
+            env=os.environ | {"GLIBC_TUNABLES": _tunables(os.environ.get("GLIBC_TUNABLES", ""))},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -140,6 +144,11 @@ class Compiler:
             if not self._waiting:
                 raise CompilerError(self._missing, INSTALL)
             self._child = self._start()
+
+
+def _tunables(others: str) -> str:
+    """Return glibc's tunables for the compiler, behind those that are set."""
+    return f"{others}:{HUGE_PAGES}" if others else HUGE_PAGES
 
 
 def _joined(parts: list[dict[str, Any]]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ BCC rewrites map calls in the main text only, so the .bpf.c files are put one be
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from pathlib import Path
@@ -58,10 +59,11 @@ def folder() -> Path:
 
 
 class _Code:
-    """A text of C with the functions in it, and what they call."""
+    """A text of C with the functions in it, and what they call; includes come before ``start``."""
 
-    def __init__(self, whole: str) -> None:
-        self.whole = whole
+    def __init__(self, includes: str, texts: str) -> None:
+        self.start = len(includes)
+        self.whole = whole = includes + texts
         self.functions = list(_FUNCTION.finditer(whole))
         self.lengths: dict[str, int] = {}
         words: dict[str, set[str]] = {}
@@ -89,6 +91,19 @@ class _Code:
         return kept
 
 
+_code = functools.lru_cache(maxsize=1)(_Code)  # to read it takes 10 ms, while BCC is waiting
+
+
+def _texts() -> str:
+    base = folder()
+    return "".join(f'#line 1 "{name}"\n{(base / name).read_text()}\n' for name in TEXTS)
+
+
+def _read() -> _Code:
+    files = sorted((folder() / "include").glob("*.h"))
+    return _code("".join(f"{file.read_text()}\n" for file in files), _texts())
+
+
 def text(programs: Collection[str] | None = None) -> str:
     """Return all .bpf.c files as one text with ``#line`` markers.
 
@@ -96,18 +111,16 @@ def text(programs: Collection[str] | None = None) -> str:
         programs: those to keep, by name, with the functions that they call; of the others, which
             the compiler would only read, nothing stays but empty lines. None: all.
     """
-    base = folder()
-    whole = "".join(f'#line 1 "{name}"\n{(base / name).read_text()}\n' for name in TEXTS)
     if programs is None:
-        return whole
-    code = _Code(whole)
+        return _texts()
+    code = _read()
     kept = code.called(programs)
-    left, end = [], 0
+    left, end = [], code.start
     for found in code.functions:
-        if found[2] not in kept:
-            left += [whole[end : found.start()], "\n" * found[0].count("\n")]
+        if found.start() >= code.start and found[2] not in kept:
+            left += [code.whole[end : found.start()], "\n" * found[0].count("\n")]
             end = found.end()
-    return "".join([*left, whole[end:]])
+    return "".join([*left, code.whole[end:]])
 
 
 def halves(programs: Collection[str]) -> tuple[set[str], set[str]]:
@@ -115,9 +128,7 @@ def halves(programs: Collection[str]) -> tuple[set[str], set[str]]:
 
     How long it takes for one goes by the length of all that becomes part of it.
     """
-    base = folder()
-    files = [*sorted((base / "include").glob("*.h")), *(base / name for name in TEXTS)]
-    code = _Code("\n".join(file.read_text() for file in files))
+    code = _read()
     weights = {
         program: sum(code.lengths.get(name, 0) for name in code.called((program,)) - code.always)
         for program in sorted(programs)
