@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 # To look for garbage each time that 700 objects have been made, as Python does, takes a tenth of
 # the time until all is imported, and finds none.
 OBJECTS = 20_000
+TRACING = ("trace", "record")  # and where no verb is named
+OTHERWISE = ("--help", "-h", "--version", "--image", "--extcap-")
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -38,7 +41,18 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.exit(code)
 
 
+def _begin(words: list[str]) -> None:
+    """Begin with what takes longest if this will probably trace: all else is imported meanwhile."""
+    first = next((word for word in words if word != "--debug"), "-")
+    tracing = first in TRACING or first.startswith("-")
+    if tracing and not any(word.startswith(OTHERWISE) for word in words) and not os.geteuid():
+        from pmtutrace.tracing import usual
+
+        usual.begin()
+
+
 def _run(words: list[str]) -> int:
+    _begin(words)
     import click
 
     from pmtutrace.cli.verbs import cli

@@ -133,6 +133,10 @@ class Wanted:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of a build that is under way."""
         if self._child is not None:
             self._child.terminate()
             self._child.communicate()

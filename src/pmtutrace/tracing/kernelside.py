@@ -6,23 +6,12 @@ import contextlib
 import errno
 import os
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pmtutrace.errors import CompilerError, LoadError, PrivilegeError
-from pmtutrace.kernel import (
-    build,
-    features,
-    hooks,
-    image,
-    libbpf,
-    plan,
-    privileges,
-    rcu,
-    sites,
-    symbols,
-)
+from pmtutrace.kernel import features, hooks, image, libbpf, plan, privileges, rcu, sites, symbols
 from pmtutrace.kernel.loader import Attached, Loader
+from pmtutrace.tracing import usual
 from pmtutrace.tracing.clock import HZ
 
 if TYPE_CHECKING:
@@ -32,7 +21,6 @@ if TYPE_CHECKING:
     from pmtutrace.kernel.plan import Step
     from pmtutrace.tracing.settings import Settings
 
-BTF = Path("/sys/kernel/btf/vmlinux")
 MOST = 2**32 - 1  # of a __u32
 
 
@@ -61,7 +49,7 @@ class KernelSide:
         self._config: dict[str, int] = {}
         self._tables: list[bytes] = []
         self._waiter = threading.Thread(target=rcu.wait_for_packets, daemon=True)
-        self._boot = self._look()
+        self._boot = usual.look(settings)
         self.image = self._choose_image()
         with self._closed_on_error():
             self._begin()
@@ -156,15 +144,8 @@ class KernelSide:
         """Add a network namespace, by inode, to those looked at (where only some are)."""
         libbpf.map_update(self.loader.maps["watched_netns"], inum.to_bytes(4, "little"), b"\1")
 
-    def _look(self) -> symbols.Boot:
-        return symbols.Boot(_names(), self.settings.btf or BTF)
-
     def _obtain(self, *, plain: bool) -> image.Image:
-        no_kprobes, no_fentry = features.refused()
-        options = image.Options(
-            plain=plain, flows=self.settings.flows, kprobes=not no_kprobes, fentry=not no_fentry
-        )
-        with build.Wanted(self._boot.btf, self.settings.btf, options) as wanted:
+        with usual.wanted(self._boot, self.settings, plain=plain) as wanted:
             _ = self._boot.ranges  # looked up while the compiler works
             if wanted.building and self._meanwhile:
                 self._meanwhile()
@@ -295,8 +276,3 @@ class KernelSide:
         self._tables[table] = octets
         # The one that is being read is written, too, as it is.
         libbpf.map_update(self.loader.maps["sites"], bytes(4), b"".join(self._tables))
-
-
-def _names() -> frozenset[str]:
-    """Return the functions whose addresses matter: those hooked, sites, what sets path MTUs."""
-    return hooks.FUNCTIONS | sites.owners().keys() | sites.ORIGINS.keys()

@@ -10,8 +10,9 @@ import pytest
 from click.testing import CliRunner
 
 from pmtutrace import errors
-from pmtutrace.cli import signals, verbs
+from pmtutrace.cli import main, signals, verbs
 from pmtutrace.cli.main import complain
+from pmtutrace.tracing import usual
 
 COMMAND = (sys.executable, "-m", "pmtutrace.cli.main")
 
@@ -195,3 +196,33 @@ class TestSignals:
         signals.ignore()
         for number in signals.ENDS:
             signal.raise_signal(number)
+
+
+@pytest.mark.parametrize(
+    ("words", "begun"),
+    [
+        ("", True),
+        ("trace -j", True),
+        ("record -w x", True),
+        ("-i gre1", True),
+        ("--debug trace", True),
+        ("--debug", True),
+        ("report x.pmtu", False),
+        ("--debug doctor", False),
+        ("trace --help", False),
+        ("-h", False),
+        ("--version", False),
+        ("trace --image x", False),
+        ("trace --image=x", False),
+        ("--extcap-interfaces", False),
+    ],
+)
+def test_an_image_is_begun_only_for_what_traces(words, begun, monkeypatch):
+    calls = []
+    monkeypatch.setattr(usual, "begin", lambda: calls.append(words))
+    monkeypatch.setattr(main.os, "geteuid", lambda: 0)
+    main._begin(words.split())
+    assert calls == [words] * begun
+    monkeypatch.setattr(main.os, "geteuid", lambda: 1000)
+    main._begin(words.split())
+    assert calls == [words] * begun
