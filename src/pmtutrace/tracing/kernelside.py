@@ -9,8 +9,8 @@ import threading
 from typing import TYPE_CHECKING
 
 from pmtutrace.errors import CompilerError, LoadError, PrivilegeError
-from pmtutrace.kernel import features, hooks, image, libbpf, plan, privileges, rcu, sites, symbols
-from pmtutrace.kernel.loader import Attached, Loader
+from pmtutrace.kernel import hooks, image, libbpf, plan, privileges, rcu, sites, symbols
+from pmtutrace.kernel.loader import Attached
 from pmtutrace.tracing import usual
 from pmtutrace.tracing.clock import HZ
 
@@ -169,10 +169,7 @@ class KernelSide:
 
     def _begin(self) -> None:
         """Create the maps, and have loaded in the background what will probably be attached."""
-        self.loader = Loader(self.image)
-        found = features.probe(self.image.tracepoints, self.image.functions, self._symbols())
-        self._features = plan.without(found, self.settings.without)
-        self.loader.load_ahead(self._plan(hooks.HOOKS))
+        self.loader, self._features = usual.loaded(self.image, self._boot, self.settings)
 
     def _plan(self, wanted: Iterable[Hook]) -> tuple[Step, ...]:
         return plan.plan(tuple(wanted), self._features, cold=self.settings.cold)
