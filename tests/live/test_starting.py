@@ -190,7 +190,7 @@ REFUSED = """
 import os, sys
 from pmtutrace.cli import main
 from pmtutrace.kernel import libbpf
-libbpf.map_create = libbpf.prog_load = lambda *_, **__: os._exit(99)
+libbpf.raw_tracepoint_open = libbpf.attach_kprobe = lambda *_, **__: os._exit(99)
 main.main(sys.argv[1:])
 """
 
@@ -205,7 +205,7 @@ main.main(sys.argv[1:])
         ("--rate", "0"),
     ],
 )
-def test_what_makes_no_sense_is_refused_before_anything_is_loaded(words):
+def test_what_makes_no_sense_is_refused_before_anything_is_attached(words):
     done = subprocess.run(
         [sys.executable, "-c", REFUSED, "trace", *words], capture_output=True, check=False
     )
