@@ -6,9 +6,10 @@ There may be thousands of each at once, so none is held against all others. Pure
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pmtutrace.tracing import clock
+from pmtutrace.tracing.told import Place
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -16,18 +17,11 @@ if TYPE_CHECKING:
     from pmtutrace.events import IcmpReceived, PathMtuChange
     from pmtutrace.pmtu.changes import Dump
     from pmtutrace.pmtu.news import News
-    from pmtutrace.tracing.paths import Setting
+    from pmtutrace.tracing.told import Setting
 
 # Where both belong to one look. What a dump says of when an exception was set may be late by as
 # long as its reader was kept from running.
 SAME_TIME_NS = 1_000_000_000
-
-
-class Place(NamedTuple):
-    """Where a path begins and ends."""
-
-    netns: int
-    daddr: str
 
 
 def numbers(changes: Iterable[PathMtuChange]) -> dict[Place, list[int]]:

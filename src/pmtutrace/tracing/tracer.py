@@ -163,14 +163,14 @@ class Tracer:
             OSError: no network namespace at all could be read.
         """
         from pmtutrace.kernel.sites import ORIGINS
-        from pmtutrace.tracing import paths
+        from pmtutrace.tracing import paths, told
 
         watch.look()
         if self._paths is not None:
             self._unheard += self._paths.watch.unheard
             self._paths.close()
         kernel = self._running()
-        self._path_reader = paths.Reader(kernel.image.layout, kernel.function, ORIGINS)
+        self._path_reader = told.Reader(kernel.image.layout, kernel.function, ORIGINS)
         self._paths = paths.Paths(
             watch,
             tunnel=self._namer.tunnel_of,

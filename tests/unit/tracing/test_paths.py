@@ -13,8 +13,9 @@ from pmtutrace.pmtu.changes import Dump
 from pmtutrace.pmtu.exceptions import PathMtu
 from pmtutrace.pmtu.history import History
 from pmtutrace.pmtu.news import InForce, News
-from pmtutrace.tracing import clock, paths
-from pmtutrace.tracing.paths import SETTLED_NS, Paths, Setting
+from pmtutrace.tracing import clock, told
+from pmtutrace.tracing.paths import SETTLED_NS, Paths
+from pmtutrace.tracing.told import Setting
 
 LAYOUT = Layout(sources.layout_source())
 ME, FAR, ROUTER = "10.0.0.1", "10.0.9.1", "10.0.1.254"
@@ -254,7 +255,7 @@ FUNCTIONS = {0x1000: "icmp_unreach", 0x2000: "tcp_v4_mtu_reduced", 0x3000: "ip_t
 
 class TestReader:
     def read(self, kind, **values):
-        reader = paths.Reader(LAYOUT, lambda a: FUNCTIONS.get(a & ~0xFFF, ""), ORIGINS)
+        reader = told.Reader(LAYOUT, lambda a: FUNCTIONS.get(a & ~0xFFF, ""), ORIGINS)
         number = LAYOUT.enums["event_type"][kind]
         packed = LAYOUT.pack("path_event", {"type": number, "cpu": 1, "netns": NETNS, **values})
         return reader.read(packed, 1000)
