@@ -129,4 +129,6 @@ def test_progress(tmp_path):
         done = run("print", "-j", "-c", "1", str(path))
         summary = json.loads(done.stdout.splitlines()[-1])
         assert summary["drops"] == sent
-        assert summary["losses"]["unstored"] == int(closing["lost"]) >= int(lost["lost"]) > 0
+        assert summary["losses"]["unstored"] > 0
+        # Messages about the flood that found no room in a socket are lost, too.
+        assert sum(summary["losses"].values()) == int(closing["lost"]) >= int(lost["lost"])

@@ -1,6 +1,7 @@
 /* The parser of bpf/include/packet.h for this machine: reads memory by a
  * function that refuses what lies outside the packet, and says that it did. */
 #include <linux/types.h>
+#include <stdbool.h>
 #include <string.h>
 
 struct net_device;
@@ -50,6 +51,6 @@ int parse(const unsigned char *octets, __u32 length, struct flow_key *key)
 	end = octets + length;
 	outside = 0;
 	memset(key, 0, sizeof(*key));
-	failed = parse_flow(&packet, &upper, key);
+	failed = parse_flow(&packet, fingerprint(&packet), &upper, key);
 	return outside ? 1 : failed;
 }
