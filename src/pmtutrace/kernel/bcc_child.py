@@ -1,10 +1,10 @@
 """Compile sources with BCC, all at once, and print each as JSON. Run as a script, alone.
 
 Reads ``{"flags", "parts", "tree", "values"}`` from stdin: each part is a source, values are names
-of maps whose addresses programs have, by number. The parts are compiled by forks
-of this process, because importing LLVM takes a third as long as compiling. Prints a list with the
-maps and the bytecode of each part. Exit 3 means that bcc cannot be imported or is not the BPF
-compiler; any other failure leaves clang's diagnostics on stderr.
+of maps whose addresses programs have, by number. The parts are compiled by forks of this process,
+because importing LLVM takes a third as long as compiling. Prints a list with the maps and the
+bytecode of each part. Exit 3 means that bcc cannot be imported or is not the BPF compiler; any
+other failure leaves clang's diagnostics on stderr.
 """
 
 from __future__ import annotations
