@@ -57,9 +57,13 @@ struct sites {
 	struct site_table table[2];
 };
 ONE(sites, struct sites)
-/* Where the search has ended, by location: the same few come again. */
+/* What the search has found, by location: see site_of(). */
+struct site_found {
+	__u64 site;
+	__u64 mixed;
+};
 struct found_sites {
-	__u8 at[256];
+	struct site_found at[256];
 };
 ONE(found_sites, struct found_sites)
 TABLE("hash", __u32, __u8, watched_netns, 4096, 0);
@@ -211,6 +215,8 @@ struct refusal {
 	__u8 nested;
 	__u8 ipv6;
 	__u8 line;   /* whether a lost message is to have one */
+	__u8 nests; /* this CPU was at another one */
+	__u8 in_tunnel; /* see is_in_tunnel() */
 	__u8 joined; /* by a bridge, of fragments that do not fit as they came */
 	__u8 news_hook;
 	__u16 flags; /* of the event, where there is no packet; likewise: */

@@ -27,7 +27,7 @@ static __always_inline void fill_packet(struct event *event, struct refusal *r)
 /* For an outer packet: the device that has encapsulated it. */
 static __always_inline void name_maker(struct refusal *r)
 {
-	r->maker = maker_of(r->skb, &r->key, r->ipv6, r->stack);
+	r->maker = r->in_tunnel ? maker_of(r->skb, &r->key, r->ipv6) : 0;
 	r->key.maker_netns = netns_inum(r->maker);
 	r->key.maker_ifindex = r->maker ? READ(r->maker, ifindex) : 0;
 }
@@ -71,7 +71,7 @@ int report(struct refusal *r)
 	event = reserve_event(dropped ? EVENT_DROP : EVENT_FRAGMENTED, &r->key);
 	if (!event)
 		return 0;
-	packets = count->packets;
+	packets = count->packets + count->nested_packets;
 	event->count = packets - count->streamed;
 	count->streamed = packets;
 	fill_drop(event, r);

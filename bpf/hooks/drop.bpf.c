@@ -29,28 +29,53 @@ static __always_inline __u64 search_site(struct site_table *table,
 	return at;
 }
 
-static __always_inline bool covers(const struct site_range *range,
-				   __u64 location)
+/* A site in one word: what ends its struct site_range. */
+#define SITE_IPV4(site) ((__u16)(site))
+#define SITE_IPV6(site) ((__u16)((site) >> 16))
+#define SITE_CHECK(site) ((__u8)((site) >> 32))
+#define SITE_SILENT(site) ((site) >> 40 & 1)
+#define SITE_UNLISTED (1ULL << 41)
+#define SITE_GENERATION 48
+_Static_assert(__builtin_offsetof(struct site_range, site) == 16 &&
+		       __builtin_offsetof(struct site_range, silent) == 21,
+	       "a site");
+
+static __always_inline __u64 unlisted(struct config *cfg)
 {
-	return location >= range->start && location < range->end;
+	return SITE_UNLISTED | 1ULL << 40 | (__u64)CHECK_NEWS << 32 |
+	       cfg->site_other << 16 | cfg->site_other;
 }
 
-static __always_inline struct site_range *site_of(struct config *cfg,
-						  __u64 location)
+/*
+ * Where was it freed? The same few locations come again, so what was found is
+ * kept. Another CPU may be writing while it is read: location and site are put
+ * into one number, and of two that do not belong together no location comes
+ * out, since all are of the same 2^48 octets, and the generation of a table,
+ * which is never zero, is above that.
+ */
+static __always_inline __u64 site_of(struct config *cfg, __u64 location)
 {
-	struct site_table *table = &the_sites()->table[cfg->site_table & 1];
-	__u8 *found = &the_found_sites()->at[(__u8)(location ^ location >> 8)];
+	__u64 version = cfg->site_table;
+	__u64 generation = (version & 0x7fff) | 0x8000;
+	struct site_found *found =
+		&the_found_sites()->at[(__u8)(location ^ location >> 8)];
+	struct site_table *table = &the_sites()->table[version & 1];
 	struct site_range *range;
-	__u64 at;
+	__u64 site = found->site;
 
-	/* Only a hint: another location, or table, may have left it there. */
-	range = entry(table, *found);
-	if (covers(range, location))
-		return range;
-	at = search_site(table, location);
-	*found = at;
-	range = entry(table, at);
-	return covers(range, location) ? range : 0;
+	/* Read once: what is compared is what is returned. */
+	asm volatile("" : "+r"(site));
+	if ((found->mixed ^ site) == location &&
+	    site >> SITE_GENERATION == generation)
+		return site;
+	range = entry(table, search_site(table, location));
+	site = location >= range->start && location < range->end ?
+		       *(__u64 *)&range->site :
+		       unlisted(cfg);
+	site |= generation << SITE_GENERATION;
+	found->site = site;
+	found->mixed = location ^ site;
+	return site;
 }
 
 /* It is about to leave by skb->dev, which is a port of a bridge or a veth. */
@@ -79,11 +104,14 @@ static __always_inline __u32 mtu_at(struct sk_buff *skb, struct refusal *r)
 	} else {
 		struct inet_skb_parm *cb = (struct inet_skb_parm *)&skb->cb;
 		bool bridging = r->check == CHECK_BRIDGE_FRAGMENT4;
-		bool forwarding = READ(cb, flags) & IPSKB_FORWARDED ||
-				  r->check == CHECK_FORWARD4;
+		__u32 both; /* flags and frag_max_size */
+		bool forwarding;
 
+		load_kernel(&both, sizeof(both), &cb->flags);
+		forwarding = BE16(both, 0) & IPSKB_FORWARDED ||
+			     r->check == CHECK_FORWARD4;
 		mtu = mtu_ipv4(r->dst, forwarding && !bridging);
-		largest = READ(cb, frag_max_size);
+		largest = BE16(both, 2);
 		if (bridging) {
 			r->joined = largest > mtu;
 			mtu = READ(r->out, mtu);
@@ -253,8 +281,8 @@ static __always_inline enum finding
 examine(struct sk_buff *skb, struct refusal *r, struct here *cpu,
 	struct config *cfg)
 {
-	struct site_range *site;
 	bool certain = false;
+	__u64 site;
 
 #ifdef TP_kfree_skb__reason
 	certain = r->reason == SKB_DROP_REASON_PKT_TOO_BIG;
@@ -265,14 +293,14 @@ examine(struct sk_buff *skb, struct refusal *r, struct here *cpu,
 	r->start = fingerprint(&r->packet);
 	r->ipv6 = starts_ipv6(r->start);
 	site = site_of(cfg, r->location);
-	r->site = !site ? cfg->site_other : r->ipv6 ? site->site6 : site->site;
-	r->check = site ? site->check : CHECK_NEWS;
-	r->silent = site ? site->silent : 1;
+	r->site = r->ipv6 ? SITE_IPV6(site) : SITE_IPV4(site);
+	r->check = SITE_CHECK(site);
+	r->silent = SITE_SILENT(site);
 	take_news(skb, r, cpu, cfg);
 	/* What another's news quotes: it is passed on, and nothing was dropped. */
 	if (r->check == CHECK_RELAY)
 		return FOUND_NOTHING;
-	if (!certain && !r->known && !site)
+	if (!certain && !r->known && site & SITE_UNLISTED)
 		return FOUND_OTHER;
 	forget();
 	r->dst = skb_dst(skb);
@@ -328,6 +356,7 @@ static __always_inline void freed(struct sk_buff *skb, struct refusal *r,
 		return;
 	r->key.ifindex = r->out ? READ(r->out, ifindex) : 0;
 	r->key.site = r->site;
+	r->in_tunnel = is_in_tunnel(cpu, r->stack);
 	judge(skb, r, cpu, cfg);
 	/* What was looked up for this packet says nothing about the next. */
 	cpu->route.be_daddr = 0;

@@ -137,9 +137,9 @@ static __always_inline struct flow_count *add(struct refusal *r, __u64 sign,
 
 	if (!count)
 		return 0;
-	__sync_fetch_and_add(&count->packets, sign);
+	__sync_fetch_and_add(&count->nested_packets, sign);
 	__sync_fetch_and_add(&count->streamed, sign);
-	__sync_fetch_and_add(&count->bytes, sign * r->length);
+	__sync_fetch_and_add(&count->nested_bytes, sign * r->length);
 	return count;
 }
 
@@ -218,7 +218,7 @@ static __always_inline void lose_message(struct config *cfg,
 					 struct refusal *r, bool bare)
 {
 	struct quote *quote = &r->quote;
-	struct news lost = {}, *news;
+	struct news *news;
 	__u64 about;
 	bool ipv6;
 
@@ -228,6 +228,8 @@ static __always_inline void lose_message(struct config *cfg,
 	if (message_has_packet(cfg, ipv6)) {
 		news = news_of_message(quote, ipv6, &about);
 	} else if (bare) {
+		struct news lost = {};
+
 		mark_lost(&lost, skb, r);
 		note_quoted(quote, &lost);
 		return;

@@ -21,10 +21,11 @@ static __always_inline bool may_be_split(__u8 pmtudisc)
 static __always_inline bool has_header(struct config *cfg, struct sock *sk,
 				       __u64 location)
 {
-	struct site_range *site = location ? site_of(cfg, location) : 0;
+	__u64 site = location ? site_of(cfg, location) : unlisted(cfg);
 
-	return site ? site->check == CHECK_HEADER_INCLUDED :
-		      READ(sk, sk_protocol) == IPPROTO_RAW;
+	return site & SITE_UNLISTED ?
+		       READ(sk, sk_protocol) == IPPROTO_RAW :
+		       SITE_CHECK(site) == CHECK_HEADER_INCLUDED;
 }
 
 static __always_inline bool has_ports(__u8 proto)
@@ -68,9 +69,8 @@ static __always_inline void find_device(struct sock *sk, struct refusal *r,
 
 static __always_inline void report_local(struct refusal *r, struct config *cfg)
 {
-	struct site_range *site = r->location ? site_of(cfg, r->location) : 0;
-
-	r->key.site = site ? site->site : cfg->site_other;
+	r->key.site = r->location ? SITE_IPV4(site_of(cfg, r->location)) :
+				    cfg->site_other;
 	r->key.verdict = VERDICT_LOCAL;
 	r->skb = 0;
 	r->length = 0;

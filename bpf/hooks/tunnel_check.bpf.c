@@ -90,7 +90,7 @@ static __always_inline void turned(struct sk_buff *skb, struct refusal *r,
 	r->key.ifindex = READ(r->out, ifindex);
 	r->key.site = cfg->site_tunnel_check;
 	r->key.verdict = VERDICT_TOLD;
-	r->stack = 0;
+	r->in_tunnel = false;
 	r->location = 0;
 	r->reason = 0;
 	r->skb = skb;

@@ -55,18 +55,23 @@ static __always_inline bool is_by_ipsec(const struct flow_key *key, __u8 proto)
 
 #define STACK_SIZE 16384
 
+/* The function that made the last outer header on this CPU has not returned:
+ * what other packets die of is less deep, or on another stack. */
+static __always_inline bool is_in_tunnel(const struct here *cpu, __u64 stack)
+{
+	return cpu->made.stack - stack < STACK_SIZE;
+}
+
 /*
  * The device that made the outermost header of this packet, whose flow is in
- * key; 0 if that is not certain. It is the last one that was made on this CPU,
- * by a function that has not returned: what other packets die of is less deep,
- * or on another stack. It is the same packet, or a segment of it: segments have
- * addresses of their own, but stay marked as encapsulated. Addresses of packets
- * are used again, so those of its header count: the same endpoints, or, where
- * they were not known yet, what IPsec makes. It is none in transit.
+ * key, while such a function is under way; 0 if that is not certain. It is the
+ * same packet, or a segment of it: segments have addresses of their own, but
+ * stay marked as encapsulated. Addresses of packets are used again, so those of
+ * its header count: the same endpoints, or, where they were not known yet, what
+ * IPsec makes. It is none in transit.
  */
 static __always_inline struct net_device *
-maker_of(struct sk_buff *skb, const struct flow_key *key, bool ipv6,
-	 __u64 stack)
+maker_of(struct sk_buff *skb, const struct flow_key *key, bool ipv6)
 {
 	const __u8 *saddr = key->outer_family ? key->outer_saddr : key->saddr;
 	const __u8 *daddr = key->outer_family ? key->outer_daddr : key->daddr;
@@ -74,8 +79,7 @@ maker_of(struct sk_buff *skb, const struct flow_key *key, bool ipv6,
 	struct here *cpu = here();
 	const struct made *made = &cpu->made;
 
-	if (!cpu || made->stack - stack >= STACK_SIZE || !carries(proto) ||
-	    was_forwarded(skb, ipv6))
+	if (!cpu || !carries(proto) || was_forwarded(skb, ipv6))
 		return 0;
 	if (made->skb != (__u64)skb && !READ_BITS(skb, sk_buff, encapsulation))
 		return 0;

@@ -117,7 +117,8 @@ struct flow_key {
 _Static_assert(sizeof(struct flow_key) == 100, "flow_key");
 
 /* Times are jiffies. streamed, window and in_window belong to the sampling of
- * events and are of one CPU each. */
+ * events and are of one CPU each. What interrupts whoever counts on its CPU
+ * has packets and octets of its own to add to. */
 struct flow_count {
 	__u64 packets;
 	__u64 bytes;
@@ -129,8 +130,10 @@ struct flow_count {
 	__u32 mtu;
 	__u32 max_length;
 	__u32 padding;
+	__u64 nested_packets;
+	__u64 nested_bytes;
 };
-_Static_assert(sizeof(struct flow_count) == 64, "flow_count");
+_Static_assert(sizeof(struct flow_count) == 80, "flow_count");
 
 /* What stands for a flow_key in the table of counters. */
 struct digest {
@@ -227,7 +230,7 @@ struct config {
 	__u32 caplen;
 	__u32 second; /* in jiffies */
 	__u32 routes;
-	__u32 site_table;
+	__u32 site_table; /* how often it was written: the lowest bit says which */
 	__u32 why; /* what makes the kernel give up a message is seen */
 	/* Once everything is attached, messages are remembered; once all that
 	 * was under way then has ended, drops are counted. */

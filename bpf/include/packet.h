@@ -102,19 +102,18 @@ struct upper {
 	__u8 first;
 };
 
-static __always_inline int parse_ipv4(const struct packet *p,
+/* start is how the header at p->at begins: see fingerprint(). */
+static __always_inline int parse_ipv4(const struct packet *p, __u64 start,
 				      struct flow_key *key, struct upper *up)
 {
 	struct {
-		__u64 first, second;
+		__u64 second;
 		__u32 be_daddr;
 	} ip;
-	__u8 version_ihl;
+	__u8 version_ihl = OCTET(start, 0);
 
-	if (peek(p, p->at, &ip, 20))
-		return -1;
-	version_ihl = OCTET(ip.first, 0);
-	if (version_ihl >> 4 != 4 || (version_ihl & 15) < 5)
+	if (version_ihl >> 4 != 4 || (version_ihl & 15) < 5 ||
+	    peek(p, p->at + 8, &ip, 12))
 		return -1;
 	key->family = 4;
 	key->proto = OCTET(ip.second, 1);
@@ -122,30 +121,25 @@ static __always_inline int parse_ipv4(const struct packet *p,
 	map_ipv4(key->daddr, ip.be_daddr);
 	up->at = p->at + (version_ihl & 15) * 4;
 	up->proto = OCTET(ip.second, 1);
-	up->first = !(be16(BE16(ip.first, 6)) & IP_OFFSET);
+	up->first = !(be16(BE16(start, 6)) & IP_OFFSET);
 	return 0;
 }
 
-static __always_inline int parse_ipv6(const struct packet *p,
+static __always_inline int parse_ipv6(const struct packet *p, __u64 start,
 				      struct flow_key *key, struct upper *up)
 {
 	struct {
-		__u32 be_version_class_flow;
-		__u16 be_payload_len;
-		__u8 nexthdr, hop_limit;
 		__u8 saddr[16], daddr[16];
 	} ip;
 	int i;
 
-	if (peek(p, p->at, &ip, sizeof(ip)))
-		return -1;
-	if (be32(ip.be_version_class_flow) >> 28 != 6)
+	if (!starts_ipv6(start) || peek(p, p->at + 8, &ip, sizeof(ip)))
 		return -1;
 	key->family = 6;
 	__builtin_memcpy(key->saddr, ip.saddr, 16);
 	__builtin_memcpy(key->daddr, ip.daddr, 16);
-	up->at = p->at + sizeof(ip);
-	up->proto = ip.nexthdr;
+	up->at = p->at + 8 + sizeof(ip);
+	up->proto = OCTET(start, 6);
 	up->first = 1;
 	/* RFC 8200, 4.1: hop-by-hop 0, routing 43, fragment 44, options 60. */
 	for (i = 0; i < MAX_EXTENSIONS; i++) {
@@ -382,8 +376,8 @@ static __always_inline int parse_flow(struct packet *p, __u64 start,
 			__builtin_memcpy(key->outer_saddr, key->saddr, 16);
 			__builtin_memcpy(key->outer_daddr, key->daddr, 16);
 		}
-		if (type == ETH_P_IP ? parse_ipv4(p, key, up) :
-				       parse_ipv6(p, key, up))
+		if (type == ETH_P_IP ? parse_ipv4(p, start, key, up) :
+				       parse_ipv6(p, start, key, up))
 			break;
 		parse_ports(p, key, up);
 		type = skip_tunnel(p, key, layer ? 0 : key, up, &at);
@@ -392,6 +386,7 @@ static __always_inline int parse_flow(struct packet *p, __u64 start,
 			break;
 		}
 		p->at = at;
+		start = fingerprint(p);
 		forget();
 	}
 	if (layer == 1 && type) {

@@ -109,14 +109,14 @@ class Decoder:
         rows = [
             f
             for f in (dict(zip(names, r, strict=True)) for r in self._count.iter_unpack(octets))
-            if f["packets"]
+            if (f["packets"] + f["nested_packets"]) % WHOLE
         ]
         if not rows:
             return Sums(0, 0, 0, 0, 0, 0)
         latest = max(rows, key=lambda f: f["last"])
         return Sums(
-            sum(f["packets"] for f in rows) % WHOLE,
-            sum(f["bytes"] for f in rows) % WHOLE,
+            sum(f["packets"] + f["nested_packets"] for f in rows) % WHOLE,
+            sum(f["bytes"] + f["nested_bytes"] for f in rows) % WHOLE,
             min((f["first"] for f in rows if f["first"]), default=0),
             latest["last"],
             max(f["max_length"] for f in rows),

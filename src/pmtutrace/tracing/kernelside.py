@@ -114,9 +114,9 @@ class KernelSide:
         if now.key == self._boot.key:
             return False
         self._boot = now
-        table = 1 - self._config["site_table"]
-        self._write_sites(table)
-        self._configure(site_table=table)
+        version = self._config["site_table"] + 1
+        self._write_sites(version)
+        self._configure(site_table=version)
         self._follow_modules()
         return True
 
@@ -245,7 +245,7 @@ class KernelSide:
                 return {member: piece.start, f"{member}_size": piece.end - piece.start}
         return {}
 
-    def _write_sites(self, table: int) -> None:
+    def _write_sites(self, version: int) -> None:
         layout = self.image.layout
         checks = layout.enums["site_check"]
         room = layout.structs["site_table"].members[0].count or 0
@@ -270,6 +270,6 @@ class KernelSide:
         empty = layout.pack("site_range", {})
         last = layout.pack("site_range", {"start": 2**64 - 1, "end": 2**64 - 1})
         octets = b"".join([empty, *rows, *[last] * (room - 1 - len(rows))])
-        self._tables[table] = octets
+        self._tables[version & 1] = octets
         # The one that is being read is written, too, as it is.
         libbpf.map_update(self.loader.maps["sites"], bytes(4), b"".join(self._tables))
