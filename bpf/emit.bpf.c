@@ -97,26 +97,56 @@ static __always_inline struct digest digest_of(const struct flow_key *key,
 }
 _Static_assert(WORD_AT(saddr) == 9, "digest_of() has all words");
 
+/* Make sure that it is known whose digest it is. Return false if there is no
+ * room. */
+static __always_inline bool name_digest(struct digest *digest,
+					struct refusal *r)
+{
+	if (keys.insert(digest, &r->key))
+		return keys.lookup(digest);
+	__sync_fetch_and_add(the_number_of_keys(), 1);
+	r->first = true;
+	return true;
+}
+
+/* Take a place that nobody has. Not between the steps of whoever else on this
+ * CPU is doing so; and who interrupts sees a digest when it is all there. */
+static __always_inline bool settle(struct near_count *near,
+				   const struct digest *digest, bool nests)
+{
+	if (nests || near->digest.first)
+		return false;
+	near->digest.second = digest->second;
+	forget();
+	near->digest.first = digest->first;
+	return true;
+}
+
 /* The counter of r->key, whose digest is known, on this CPU. If the table is
- * full, the one that takes in all the rest with the same verdict and cause.
- * *first says that nobody has counted this key before. */
-static __always_inline struct flow_count *counter_of(struct refusal *r,
-						     bool *first)
+ * full, the one that takes in all the rest with the same verdict and cause. */
+static __always_inline struct flow_count *counter_of(struct refusal *r)
 {
 	struct digest digest = r->digest;
 	struct flow_key *key = &r->key;
+	int place = digest.first >> (64 - NEAR_BITS), rest;
+	struct near_count *near = near_counts.lookup(&place);
 	struct flow_count *count;
-	int rest;
 
-	*first = false;
+	r->first = false;
+	if (near && near->digest.first == digest.first &&
+	    near->digest.second == digest.second)
+		return &near->count;
 	count = counts.lookup(&digest);
 	if (count)
 		return count;
-	if (!keys.update(&digest, key))
-		*first = !counts.insert(&digest, the_zeros());
-	count = counts.lookup(&digest);
-	if (count)
-		return count;
+	if (name_digest(&digest, r)) {
+		if (near && settle(near, &digest, r->nests))
+			return &near->count;
+		counts.insert(&digest, the_zeros());
+		count = counts.lookup(&digest);
+		if (count)
+			return count;
+	}
 	lose(LOSS_COUNTERS_FULL);
 	rest = (key->verdict & 7) << 5 | (key->cause & 31);
 	return overflow.lookup(&rest);
@@ -189,10 +219,10 @@ static __always_inline struct flow_count *count_packet(struct config *cfg,
 	__u64 now = bpf_jiffies64(); /* costs nothing, reading a clock does */
 	__u32 length = r->length, mtu = r->mtu;
 	struct flow_count *count;
-	bool first, due;
+	bool due;
 
 	r->digest = digest_of(&r->key, the_factors());
-	count = counter_of(r, &first);
+	count = counter_of(r);
 	if (!count)
 		return 0;
 	count_one(count, r->nests, length);
@@ -201,7 +231,7 @@ static __always_inline struct flow_count *count_packet(struct config *cfg,
 	count->last = now;
 	if (length > count->max_length)
 		count->max_length = length;
-	due = is_due(cfg, &r->key, count, now, mtu) || first || cfg->every;
+	due = is_due(cfg, &r->key, count, now, mtu) || r->first || cfg->every;
 	count->mtu = mtu;
 	return due ? count : 0;
 }

@@ -74,8 +74,14 @@ TABLE("hash", __u32, __u8, watched_netns, 4096, 0);
  * takes 80 ns to hash and compare a whole flow_key, and 20 for its digest. */
 TABLE("percpu_hash", struct digest, struct flow_count, counts, MAX_FLOWS,
       COUNTS_FLAGS);
-/* Whose digest it is: there before its counter is. */
+/* Counters in places that their digests say, which are found without a search:
+ * whoever came first on a CPU keeps the place, all others are in counts. The
+ * kernel takes 20 ns less for them. */
+#define NEAR_BITS 10
+PERCPU_ARRAY(near_counts, struct near_count, 1 << NEAR_BITS);
+/* Whose digest it is: there before its counter is, and counted after that. */
 TABLE("hash", struct digest, struct flow_key, keys, MAX_FLOWS, COUNTS_FLAGS);
+ONE(number_of_keys, __u64)
 /* Both halves of a digest are sums of the words of a key, each word times a
  * number of its own: these, which are drawn when a tracer starts; for the second
  * half, the number after that one. */
@@ -217,6 +223,7 @@ struct refusal {
 	__u8 line;   /* whether a lost message is to have one */
 	__u8 nests; /* this CPU was at another one */
 	__u8 in_tunnel; /* see is_in_tunnel() */
+	__u8 first; /* nobody has counted this key before */
 	__u8 joined; /* by a bridge, of fragments that do not fit as they came */
 	__u8 news_hook;
 	__u16 flags; /* of the event, where there is no packet; likewise: */

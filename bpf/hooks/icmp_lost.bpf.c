@@ -130,10 +130,9 @@ static __always_inline void lost_alone(struct sk_buff *skb, struct refusal *r)
 }
 
 /* Add to the counter of r->key, or take away: one packet, which has had a line. */
-static __always_inline struct flow_count *add(struct refusal *r, __u64 sign,
-					      bool *first)
+static __always_inline struct flow_count *add(struct refusal *r, __u64 sign)
 {
-	struct flow_count *count = counter_of(r, first);
+	struct flow_count *count = counter_of(r);
 
 	if (!count)
 		return 0;
@@ -154,16 +153,15 @@ static __always_inline bool move_count(struct config *cfg, struct refusal *r)
 	__u64 now = bpf_jiffies64();
 	struct factors *by = the_factors();
 	struct flow_count *count;
-	bool first;
 
-	if (!add(r, -1, &first))
+	if (!add(r, -1))
 		return false;
 	/* Both of digest_of()'s sums grow by what that word has more. */
 	r->key.verdict = VERDICT_LOST;
 	r->digest.first += by->of[WORD_AT(site)] * more;
 	r->digest.second += by->of[WORD_AT(site) + 1] * more;
 	forget();
-	count = add(r, 1, &first);
+	count = add(r, 1);
 	if (!count)
 		return false;
 	if (!count->first)
@@ -173,7 +171,7 @@ static __always_inline bool move_count(struct config *cfg, struct refusal *r)
 		count->max_length = r->length;
 	if (!count->mtu)
 		count->mtu = r->mtu;
-	return is_due(cfg, &r->key, count, now, count->mtu) || first ||
+	return is_due(cfg, &r->key, count, now, count->mtu) || r->first ||
 	       cfg->every;
 }
 

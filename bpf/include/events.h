@@ -142,6 +142,14 @@ struct digest {
 };
 _Static_assert(sizeof(struct digest) == 16, "digest");
 
+/* A counter in the place that the upper bits of its digest's first half say,
+ * the digest being zero where the place is free. */
+struct near_count {
+	struct digest digest;
+	struct flow_count count;
+};
+_Static_assert(sizeof(struct near_count) == 96, "near_count");
+
 /* ts_ns is CLOCK_BOOTTIME; with jiffies it tells when counters were touched. */
 struct event {
 	__u64 ts_ns;

@@ -18,6 +18,7 @@ from pmtutrace.tracing.naming import Namer
 LAYOUT = Layout(sources.layout_source())
 KEY, COUNT, EVENT = (LAYOUT.structs[name].size for name in ("flow_key", "flow_count", "event"))
 DECODER = decode.Decoder(LAYOUT, sites.NAMES)
+COUNT_NAMES, COUNT_CODEC = LAYOUT.names("flow_count"), LAYOUT.codec("flow_count")
 IMAGE = Image({"options": {"plain": False}}, (), {}, {}, {}, 0, {5: "PKT_TOO_BIG"}, LAYOUT)
 
 
@@ -37,7 +38,16 @@ def test_any_key(key):
 def test_any_counts(rows):
     sums = DECODER.sums(b"".join(rows))
     # Of one CPU alone it may be less than nothing.
-    assert sums.packets == sum(int.from_bytes(row[:8], "little") for row in rows) % 2**64
+    counts = [
+        dict(zip(COUNT_NAMES, fields, strict=True))
+        for fields in COUNT_CODEC.iter_unpack(b"".join(rows))
+    ]
+    for total, one, other in (
+        (sums.packets, "packets", "nested_packets"),
+        (sums.bytes, "bytes", "nested_bytes"),
+    ):
+        counted = [row for row in counts if (row["packets"] + row["nested_packets"]) % 2**64]
+        assert total == sum(row[one] + row[other] for row in counted) % 2**64
 
 
 @given(st.binary(max_size=20))

@@ -641,7 +641,7 @@ class TestLimitations:
         maps, packet = "bpf/maps.bpf.c", "bpf/include/packet.h"
         found = set()
         for file, names in (
-            (maps, "MAX_FLOWS|RING_PAGES|[A-Z]+"),
+            (maps, "MAX_FLOWS|RING_PAGES|NEAR_BITS|[A-Z]+"),
             (packet, "(?:MAX|PORT)_[A-Z_]+"),
         ):
             defined = re.findall(rf"^#define ({names}) (\d+)\b", (TREE / file).read_text(), re.M)

@@ -20,7 +20,10 @@ CALLED = {
     for number, name in enumerate(("report", "parse", "fragmented", "queued"))
 }
 # Maps of one value whose address is part of a program: bpf/ is told their numbers as VALUE_name.
-VALUES = ("settings", "sites", "found_sites", "factors", "zeros", "turns", "module_moves")
+VALUES = (
+    *("settings", "sites", "found_sites", "factors", "zeros", "turns"),
+    *("module_moves", "number_of_keys"),
+)
 KFUNC = "bpf_rdonly_cast"
 CALL = 0x85
 PSEUDO_CALL, PSEUDO_KFUNC_CALL = 1, 2

@@ -11,12 +11,12 @@ import ctypes as ct
 import queue
 import time
 from collections import deque
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from pmtutrace.errors import LoadError, NotSupported
 from pmtutrace.kernel import libbpf
 from pmtutrace.tracing import clock
+from pmtutrace.tracing.counting import Counting, possible_cpus
 from pmtutrace.tracing.kernelside import KernelSide
 from pmtutrace.tracing.settings import Settings
 
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from pmtutrace.tracing.paths import Paths
     from pmtutrace.tunnels.inventory import Inventory
 
-POSSIBLE_CPUS = Path("/sys/devices/system/cpu/possible")
 NOT_DROPPED = "none"  # the verdict of what left as fragments
 POLL_S = 0.05
 REFRESH_S = 0.5
@@ -64,7 +63,7 @@ class Tracer:
         self._stops: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._paths: Paths | None = None
         self._unheard = 0  # by watches that are closed
-        self._keys: dict[bytes, bytes] = {}  # of counters, by digest
+        self._counting: Counting | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -124,7 +123,7 @@ class Tracer:
             self._begun.close()
             self._begun = None
         if self._kernel is not None:
-            self._kernel = None
+            self._kernel = self._counting = None
             if self._namer.inventory is not None:
                 self._namer.inventory.close()
 
@@ -272,41 +271,21 @@ class Tracer:
 
         if self._moves is None:
             self._moves = Moves(self._namer.decoder, self._namer.ticks)
-        return self._moves.of(self._items(), self._overflow())
+        return self._moves.of(self._running_counting().items(), self._overflow())
 
     def _counted(self) -> dict[CounterKey, Counter]:
         from pmtutrace.tracing import decode
 
-        items = self._items()
+        items = self._running_counting().items()
         decoder, ticks = self._namer.decoder, self._namer.ticks
         out = decoder.counters(items, ticks)
         for index, value in enumerate(self._overflow()):
             decode.add(out, decoder.overflow_key(index), decoder.sums(value), ticks)
         return out
 
-    def _items(self) -> list[tuple[bytes, bytes]]:
-        """Return key and per-CPU value of each counter."""
-        kernel = self._running()
-        structs, maps = kernel.image.layout.structs, kernel.loader.maps
-        digest = structs["digest"].size
-        size = structs["flow_count"].size * possible_cpus()
-        items = libbpf.map_items(maps["counts"], digest, size)
-        if any(name not in self._keys for name, _ in items):
-            # Read after the counters: a key is there before its counter is.
-            self._keys = dict(libbpf.map_items(maps["keys"], digest, structs["flow_key"].size))
-        return [(self._keys[name], value) for name, value in items]
-
     def _overflow(self) -> list[bytes]:
         """Return the per-CPU values of the overflow entries; none while all found room."""
-        if not self.losses()["counters_full"]:
-            return []
-        kernel = self._running()
-        size = kernel.image.layout.structs["flow_count"].size * possible_cpus()
-        overflow = kernel.loader.maps["overflow"]
-        return [
-            libbpf.map_lookup(overflow, index.to_bytes(4, "little"), size)
-            for index in range(kernel.image.entries("overflow"))
-        ]
+        return self._running_counting().overflow() if self.losses()["counters_full"] else []
 
     def losses(self) -> dict[str, int]:
         """Return what was lost, by kind.
@@ -338,13 +317,13 @@ class Tracer:
             out[name] = ns + info.run_time_ns, runs + info.run_cnt
         return out
 
+    def _running_counting(self) -> Counting:
+        if self._counting is None:
+            kernel = self._running()
+            self._counting = Counting(kernel.image, kernel.loader.maps)
+        return self._counting
+
     def _running(self) -> KernelSide:
         if self._kernel is None:
             raise NotSupported("the tracer is not running", "use it as a context manager")
         return self._kernel
-
-
-def possible_cpus() -> int:
-    """Return the number of CPUs that per-CPU maps have room for."""
-    last = POSSIBLE_CPUS.read_text().strip().rpartition(",")[2].rpartition("-")[2]
-    return int(last) + 1
