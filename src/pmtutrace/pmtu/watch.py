@@ -50,6 +50,7 @@ class Watch:
         self._watched: set[int] | None = None
         self._last: dict[int, Dump] = {}
         self._due = 0.0
+        self._rested_at = 0.0
         self._heard_at = 0.0
 
     def __enter__(self) -> Watch:
@@ -95,9 +96,10 @@ class Watch:
         if began >= self._spaces.scan_at:
             self._spaces.scan()
         dumps = self._dumps(only)
+        pause = (time.thread_time() - worked) * (1 / LOOK_SHARE - 1)
+        self._rested_at = time.monotonic() + pause
         if only is None:
-            pause = (time.thread_time() - worked) * (1 / LOOK_SHARE - 1)
-            self._due = max(began + self._every_s, time.monotonic() + pause)
+            self._due = max(began + self._every_s, self._rested_at)
         return dumps
 
     def take(self, dumps: Iterable[Dump]) -> list[PathMtuChange]:
@@ -156,6 +158,11 @@ class Watch:
         if self._stirred(0, hear=False):
             self._spaces.scan()
         return time.monotonic() >= self._due
+
+    @property
+    def rested(self) -> bool:
+        """Say whether reading something before a look is due stays within its share of a core."""
+        return time.monotonic() >= self._rested_at
 
     def wait(self, at_most: float = LOOK_EVERY_S) -> None:
         """Wait until it is time to look again, or something is heard; open new namespaces."""

@@ -89,14 +89,15 @@ class Paths:
 
     def read(self) -> list[Dump]:
         """Read what is due, before the ring is emptied: what led to it has then been told."""
+        due = self.watch.due
+        if not due and not (self._heard and self.watch.rested):
+            return []
         self._read_at = time.time_ns()
         for place in dict.fromkeys(one.place for one in self._heard):
             # An exception is left out of dumps until somebody has looked for its route.
             self._in_force(place)
         try:
-            if self.watch.due:
-                return self.watch.read()
-            return self.watch.read({one.news.netns for one in self._heard}) if self._heard else []
+            return self.watch.read(None if due else {one.news.netns for one in self._heard})
         except OSError:
             return []  # namespaces on their way out; the next time, perhaps
 

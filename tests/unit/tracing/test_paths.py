@@ -36,7 +36,9 @@ class Watch:
         self.sounds = []
         self.route = InForce(1500, False)
         self.asked = 0
+        self.read_for = []
         self.due = False
+        self.rested = True
 
     def take(self, dumps):
         return [change for one in dumps for change in self.history.take(one)]
@@ -54,6 +56,7 @@ class Watch:
         return 0
 
     def read(self, only):
+        self.read_for.append(only)
         return []
 
 
@@ -198,6 +201,16 @@ class TestHeard:
         other = ITEM._replace(table=254, mtu=1390, expires=599.99)
         found = brief(seen.events([dump(T + 10_000_000, other)], T + 11_000_000, last=True))
         assert sorted(found, key=str) == [("created", 1390, "unknown"), ("no_match", 1500)]
+
+    def test_it_waits_for_a_dump_as_long_as_these_take_too_much_of_a_core(self, watch, seen):
+        watch.sounds, watch.rested = [MESSAGE], False
+        late = T + 10 * SETTLED_NS
+        assert seen.events(seen.read(), late) == []
+        assert seen.events(seen.read(), late) == []
+        assert (watch.read_for, watch.asked) == ([], 0)
+        watch.rested = True
+        assert brief(seen.events(seen.read(), late)) == [("no_match", 1500)]
+        assert watch.read_for == [{NETNS}]
 
     def test_of_many_about_one_path_the_route_is_asked_for_once(self, watch, seen):
         watch.sounds = [MESSAGE._replace(ts=T + number) for number in range(50)]
