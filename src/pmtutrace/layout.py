@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 import struct
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from pmtutrace.errors import ImageError
@@ -32,18 +31,17 @@ _ENUMERATOR = re.compile(r"^(\w+)\s*=\s*(0[xX][0-9a-fA-F]+|\d+)$")
 _ASSERT = re.compile(r"_Static_assert\s*\(\s*sizeof\s*\(\s*struct\s+(\w+)\s*\)\s*==\s*(\d+)")
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
-    """One member: its name, octets from the start of the struct, element type and count.
+class Member(NamedTuple):
+    """One member: its name, octets from the start of the struct, element type and their number.
 
-    ``type`` is a ``struct`` format character, or the name of another struct; ``count`` is None for
+    ``type`` is a ``struct`` format character, or the name of another struct; ``number`` is None for
     a single value.
     """
 
     name: str
     offset: int
     type: str
-    count: int | None
+    number: int | None
 
 
 class Struct(NamedTuple):
@@ -94,9 +92,9 @@ class Layout:
             size = self.structs[inner].size if inner else struct.calcsize("=" + _INTEGERS[integer])
             if at % self.alignment(inner or integer):
                 raise ImageError(f"events.h: struct {name}: {member} needs padding before it")
-            count = int(length) if length is not None else None
-            members.append(Member(member, at, inner or _INTEGERS[integer], count))
-            at += size * (1 if count is None else count)
+            number = int(length) if length is not None else None
+            members.append(Member(member, at, inner or _INTEGERS[integer], number))
+            at += size * (1 if number is None else number)
         if not members:
             raise ImageError(f"events.h: struct {name} is empty")
         if at % max(self.alignment(member.type) for member in members):
@@ -117,11 +115,11 @@ class Layout:
         for member in self.structs[name].members:
             path, offset = prefix + member.name, base + member.offset
             if member.type not in self.structs:
-                out.append(Member(path, offset, member.type, member.count))
+                out.append(Member(path, offset, member.type, member.number))
                 continue
             size = self.structs[member.type].size
-            for i in range(member.count or 1):
-                index = "" if member.count is None else f"[{i}]"
+            for i in range(member.number or 1):
+                index = "" if member.number is None else f"[{i}]"
                 out.extend(self.flat(member.type, f"{path}{index}.", offset + i * size))
         return out
 
@@ -141,7 +139,7 @@ class Layout:
         """Encode a struct from a dict of flat members; what is not named is zero."""
         out = []
         for member in self.flat(name):
-            empty: Any = b"" if member.count is not None else 0
+            empty: Any = b"" if member.number is not None else 0
             out.append(values.get(member.name, empty))
         return self.codec(name).pack(*out)
 
@@ -155,11 +153,11 @@ class Layout:
 
 
 def _format(member: Member) -> str:
-    if member.count is None:
+    if member.number is None:
         return member.type
     if member.type != "B":
         raise ImageError(f"events.h: {member.name}: only octets may come in arrays")
-    return f"{member.count}s"
+    return f"{member.number}s"
 
 
 def _enumerators(name: str, body: str) -> dict[str, int]:

@@ -71,7 +71,7 @@ def test_offsets_and_sizes_are_those_of_gcc(measured):
                 if member.type in EVENTS.structs
                 else EVENTS.alignment(member.type)
             )
-            size = one * (1 if member.count is None else member.count)
+            size = one * (1 if member.number is None else member.number)
             assert measured[f"{struct.name}.{member.name}"] == (member.offset, size)
             checked += 1
     assert checked > 60

@@ -10,7 +10,6 @@ import ctypes
 import os
 import signal
 import sys
-import traceback
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
@@ -95,6 +94,8 @@ def _run(
     except SystemExit:
         pass
     except BaseException:  # noqa: BLE001 -- whatever it is, the fork must not go on as its parent
+        import traceback
+
         os.write(2, traceback.format_exc().encode(errors="replace"))
     finally:
         os._exit(code)

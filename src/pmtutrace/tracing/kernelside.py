@@ -248,7 +248,7 @@ class KernelSide:
     def _write_sites(self, version: int) -> None:
         layout = self.image.layout
         checks = layout.enums["site_check"]
-        room = layout.structs["site_table"].members[0].count or 0
+        room = layout.structs["site_table"].members[0].number or 0
         owners = sites.owners()
         rows = []
         for piece in self._boot.ranges:
