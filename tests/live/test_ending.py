@@ -79,7 +79,7 @@ def test_any_moment_is_a_good_one_to_end(number, tmp_path):
         assert (code, said.strip()) == (0, ""), f"after {pause:.3f} s"
 
 
-@pytest.mark.parametrize("pause", [0.05, 0.3])
+@pytest.mark.parametrize("pause", [0.0, 0.05, 0.1, 0.3])
 def test_ending_while_it_compiles_leaves_no_process_and_no_file(pause, tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)

@@ -37,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except KeyboardInterrupt:
         code = 0  # ^C is a way to end, not a failure
     signals.ignore()
+    _end()
     streams.give_up()
     sys.exit(code)
 
@@ -49,6 +50,13 @@ def _begin(words: list[str]) -> None:
         from pmtutrace.tracing import usual
 
         usual.begin()
+
+
+def _end() -> None:
+    """End what :func:`_begin` has begun, if nobody has taken it: it must not outlive us."""
+    usual = sys.modules.get("pmtutrace.tracing.usual")
+    if usual is not None:
+        usual.end()
 
 
 def _run(words: list[str]) -> int:

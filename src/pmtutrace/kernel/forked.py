@@ -32,11 +32,19 @@ class Forked:
         source, sink = os.pipe()
         self._result = os.fdopen(source, "rb")
         parent = os.getpid()
-        # Until the fork has handlers of its own, a signal would have it do what its parent does.
-        with _held_up() as before:
-            self._pid = os.fork()
-            if not self._pid:
-                _run(job, sink, self._said.fileno(), parent, before)
+        self._pid = 0
+        try:
+            # Until the fork has handlers of its own, a signal would have it do what we do.
+            with _held_up() as before:
+                self._pid = os.fork()
+                if not self._pid:
+                    _run(job, sink, self._said.fileno(), parent, before)
+        except BaseException:  # a signal that had to wait: nobody else knows of the fork
+            if self._pid:
+                self.terminate()
+                os.close(sink)
+                self.communicate()
+            raise
         os.close(sink)
 
     def terminate(self) -> None:

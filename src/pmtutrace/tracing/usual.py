@@ -56,6 +56,16 @@ def begin() -> None:
         pass
 
 
+def end() -> None:
+    """Let go of what was begun and nobody has taken."""
+    wanted, _begun.wanted = _begun.wanted, None
+    if wanted is not None:
+        wanted.close()
+    begun, _begun.loaded = _begun.loaded, None
+    if begun is not None:
+        begun.loader.close()
+
+
 def look(settings: Settings) -> symbols.Boot:
     """Return what is known of the running kernel."""
     if settings.btf is None and _begun.boot is not None:
