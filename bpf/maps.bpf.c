@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /* Every map. The sizes can be set from outside (-D), the defaults are here. */
 #include <linux/types.h>
+#include "helpers.h"
 #include "compat.h"
 #include "events.h"
 #include "packet.h"
@@ -106,7 +107,15 @@ struct turns {
 	struct turn of[TURNS];
 };
 ONE(turns, struct turns)
-BPF_RINGBUF_OUTPUT(ring, RING_PAGES);
+struct ring_table {
+	int key;
+	__u32 leaf;
+	void *(*ringbuf_reserve)(__u64 size);
+	void (*ringbuf_submit)(void *data, __u64 flags);
+	__u32 max_entries;
+};
+__attribute__((section("maps/ringbuf"))) static struct ring_table
+	ring = { .max_entries = RING_PAGES * 4096 };
 
 /*
  * What became of the message about one packet, from the moment that the

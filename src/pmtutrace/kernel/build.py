@@ -55,9 +55,10 @@ def build(btf_path: Path | None, options: Options) -> bytes:
         own = (ALLOCATOR, WORDS, REASONS, KFUNC, *FUNCTIONS, *(PROBE + n for n in TRACEPOINTS))
         btf.expect({*headers.names(wanted), *own})
         header = headers.cached(btf, wanted).read_text()
-        halves = sources.halves(_programs(options))
+        found = ((name, btf.find((Kind.TYPEDEF,), PROBE + name)) for name in TRACEPOINTS)
+        tracepoints = {name: id_ for name, id_ in found if id_}
+        halves = sources.halves(_programs(tracepoints, options))
         compiled = bcc.compile(header, _defines(btf, options), halves)
-    tracepoints = {name: btf.find((Kind.TYPEDEF,), PROBE + name) for name in TRACEPOINTS}
     functions = {name: btf.find((Kind.FUNC,), name) for name in (*FUNCTIONS, KFUNC)}
     reasons = btf.enum(REASONS) or {}
     return image.seal(
@@ -65,7 +66,7 @@ def build(btf_path: Path | None, options: Options) -> bytes:
             "key": image.key_of(btf.sha256, options),
             "maps": compiled["maps"],
             "programs": compiled["programs"],
-            "tracepoints": {name: id_ for name, id_ in tracepoints.items() if id_},
+            "tracepoints": tracepoints,
             "functions": {name: id_ for name, id_ in functions.items() if id_},
             "btf": {"types": len(btf)},
             "reasons": {
@@ -76,14 +77,23 @@ def build(btf_path: Path | None, options: Options) -> bytes:
     )
 
 
-def _programs(options: Options) -> Collection[str]:
-    """Return the programs that can be attached, and those that they call."""
-    ways: set[How] = {"tracepoint"}
+def _programs(tracepoints: Collection[str], options: Options) -> Collection[str]:
+    """Return the programs that can be attached, and those that they call.
+
+    Args:
+        tracepoints: those that the kernel has.
+        options: what else it allows.
+    """
+    ways: set[How] = set()
     if options.kprobes:
         ways |= {"kprobe", "kretprobe"}
     if options.fentry:
         ways |= {"fentry", "fexit"}
-    return CALLED.keys() | {a.program for a in ATTACHMENTS if a.how in ways}
+    return CALLED.keys() | {
+        a.program
+        for a in ATTACHMENTS
+        if a.how in ways or (a.how == "tracepoint" and a.target in tracepoints)
+    }
 
 
 def _defines(btf: Btf, options: Options) -> dict[str, str | int]:

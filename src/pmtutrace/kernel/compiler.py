@@ -24,26 +24,16 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 CHILD = Path(__file__).with_name("bcc_child.py")
-# BCC includes these whether they are needed or not.
-_EMPTY = (
-    "linux/bpf_common.h",
-    "uapi/linux/bpf.h",
-    "linux/log2.h",
-    "asm/page.h",
-    "uapi/linux/ptrace.h",
-    "uapi/linux/if_packet.h",
-)
-_KCONFIG = "#define CONFIG_BPF_SYSCALL 1\n#define CONFIG_X86_64 1\n#define CONFIG_64BIT 1\n"
-_VERSION = (
-    "#define LINUX_VERSION_CODE 0\n"
-    "#define KERNEL_VERSION(a,b,c) (((a)<<16)+((b)<<8)+((c)>255?255:(c)))\n"
-)
+# BCC includes this whether it is needed or not.
+_KCONFIG = "#define CONFIG_X86_64 1\n#define CONFIG_64BIT 1\n"
 _TYPES = "#include <kernel_types.h>\ntypedef __u64 __attribute__((aligned(8))) __aligned_u64;\n"
 _DIAGNOSTIC = re.compile(r"^(\S+?):(\d+):\d+: (?:fatal )?error: (.*)$", re.M)
 # BCC asks for debug information, a quarter of its time, which nobody here reads. After clang's own
 # passes over the code it has LLVM make them all once more: these alone take a quarter off the rest,
 # for programs that are longer by one instruction in twenty and no slower.
 FLAGS = ("-w", "-g0", "-O1", "-fno-strict-aliasing", "-Xclang", "-disable-llvm-passes")
+# BCC's own headers, by what tells the compiler that they have been read: see bpf/include/helpers.h.
+READ = ("-D_UAPI__LINUX_BPF_H__", "-D__BPF_HELPERS_H")
 # LLVM fills 100 MB within half a second: by huge pages, two at once take a seventh less.
 HUGE_PAGES = "glibc.malloc.hugetlb=1"  # glibc 2.35; others take no notice
 SYSTEM = Path("/usr/bin/python3")
@@ -55,11 +45,8 @@ INSTALL = "install the distribution's bcc: apt install python3-bpfcc, or dnf ins
 def _tree(root: Path, header: str) -> None:
     """Lay out the few files of a kernel source tree that BCC asks for, with our types in them."""
     include = root / "include"
-    for name in _EMPTY:
-        (include / name).parent.mkdir(parents=True, exist_ok=True)
-        (include / name).write_text("")
+    (include / "linux").mkdir(parents=True)
     (include / "linux" / "kconfig.h").write_text(_KCONFIG)
-    (include / "linux" / "version.h").write_text(_VERSION)
     (include / "linux" / "types.h").write_text(_TYPES)
     (include / "kernel_types.h").write_text(header)
 
@@ -122,7 +109,7 @@ class Compiler:
 
         with tempfile.TemporaryDirectory(prefix="pmtutrace-") as folder:
             _tree(Path(folder), header)
-            flags = [*FLAGS, "-DPAGE_SIZE=4096", f"-I{sources.folder() / 'include'}"]
+            flags = [*FLAGS, *READ, f"-I{sources.folder() / 'include'}"]
             marks = {f"CALL_{name}": number for name, number in CALLED.items()}
             marks |= {f"VALUE_{name}": number for number, name in enumerate(VALUES)}
             flags += [f"-D{name}={value}" for name, value in sorted((defines | marks).items())]

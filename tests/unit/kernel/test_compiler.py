@@ -77,13 +77,14 @@ def test_a_bcc_that_cannot_be_imported(another_python, text):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("lib = 1\ndef BPF(**_): raise MemoryError('not today')\n", "MemoryError: not today"),
-        ("lib = 1\nimport os\ndef BPF(**_): os.abort()\n", "no message"),
-        ("lib = 1\nimport os\ndef BPF(**_): print('junk', flush=True); os._exit(0)\n", "no image"),
+        ("raise MemoryError('not today')", "MemoryError: not today"),
+        ("return None", "no message"),
+        ("os.abort()", "no message"),
+        ("print('junk', flush=True); os._exit(0)", "no image"),
     ],
 )
 def test_a_bcc_that_fails_in_its_own_way(another_python, text, said):
-    another_python(text)
+    another_python(f"import os\nBPF = None\nclass lib:\n    def bpf_module_create_c(*_): {text}\n")
     with pytest.raises(CompilerError) as caught, compiler.Compiler() as bcc:
         bcc.compile("", {})
     assert said in caught.value.message
@@ -151,6 +152,39 @@ def test_what_comes_out(header):
         used |= {name for name, _ in found}
     assert set(VALUES) - {"module_moves"} <= used  # not every kernel has modules
     assert all(maps[name]["max_entries"] == 1 for name in VALUES)
+
+
+# What BCC's own headers include, and ask for, where they are not skipped.
+ASKED_FOR = {
+    "uapi/linux/bpf.h": "",
+    "uapi/linux/if_packet.h": "",
+    "linux/bpf_common.h": "",
+    "linux/log2.h": "",
+    "asm/page.h": "",
+    "linux/version.h": "#define LINUX_VERSION_CODE 0\n#define KERNEL_VERSION(a, b, c) 0\n",
+}
+
+
+@pytest.mark.live
+def test_what_is_declared_of_bcc_is_as_bcc_declares_it(header, monkeypatch):
+    with compiler.Compiler() as bcc:
+        ours = bcc.compile(header, {"RDONLY_CAST": 4096, "TYPEID_pt_regs": 1, "TP_BTF": 1})
+    tree = compiler._tree
+
+    def with_headers(root, types):
+        tree(root, types)
+        for name, text in ASKED_FOR.items():
+            (root / "include" / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / "include" / name).write_text(text)
+
+    monkeypatch.setattr(compiler, "_tree", with_headers)
+    # With its headers, and without our few lines in their place.
+    read = ("-DPMTUTRACE_HELPERS_H", "-DCONFIG_BPF_SYSCALL=1")
+    monkeypatch.setattr(compiler, "READ", read)
+    with compiler.Compiler() as bcc:
+        theirs = bcc.compile(header, {"RDONLY_CAST": 4096, "TYPEID_pt_regs": 1, "TP_BTF": 1})
+    assert len(ours["programs"]) > 40
+    assert ours == theirs
 
 
 @pytest.mark.live

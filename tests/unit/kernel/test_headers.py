@@ -308,6 +308,8 @@ def _no_space(**_):
 
 
 SOURCE = """
+#include <linux/types.h>
+#include "helpers.h"
 int probe(struct bpf_raw_tracepoint_args *ctx) {
 	struct sk_buff *skb = (struct sk_buff *)ctx->args[0];
 	return skb->dev->nd_net.net->ns.inum + skb->len;
