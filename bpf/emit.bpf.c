@@ -24,21 +24,41 @@ static __always_inline void lose(int kind)
 /* What the compiler may not read together with what is beside it. */
 #define alone(value)                                                          \
 	({                                                                    \
-		__u32 _value = (value);                                       \
+		__u64 _value = (value);                                       \
 		asm volatile("" : "+r"(_value));                              \
 		_value;                                                       \
 	})
+
+/*
+ * Which of the factors a word is multiplied by, in the sum that is the first
+ * half of a digest; in the second half it is the one after that. What most
+ * packets have comes first: fewer lines of cache.
+ */
+enum word {
+	WORD_NETNS,
+	WORD_IFINDEX,
+	WORD_SITE,
+	WORD_FAMILY,
+	WORD_PORTS,
+	WORD_ADDRESSES,
+	WORD_MAKER = WORD_ADDRESSES + 8,
+	WORD_TUNNEL = WORD_MAKER + 2,
+	WORD_OUTER_ADDRESSES = WORD_TUNNEL + 2,
+	WORDS = WORD_OUTER_ADDRESSES + 8,
+};
+_Static_assert(sizeof(((struct config *)0)->factors) == (WORDS + 1) * 8,
+	       "factors");
+
+#define FACTORS(cfg) ((const __u64 *)(cfg)->factors)
 
 /* One word after the other, or registers will not do. */
 #define ADD_WORD(digest, by, at, word)                                        \
 	do {                                                                  \
 		__u64 _word = (word);                                         \
-		(digest).first += (by)->of[at] * _word;                       \
-		(digest).second += (by)->of[(at) + 1] * _word;                \
+		(digest).first += (by)[at] * _word;                           \
+		(digest).second += (by)[(at) + 1] * _word;                    \
 		asm volatile("" : "+r"((digest).first), "+r"((digest).second));\
 	} while (0)
-
-#define WORD_AT(member) (__builtin_offsetof(struct flow_key, member) / 4)
 
 /*
  * Multilinear hashing: whatever two keys may be, by chance of the factors they
@@ -47,55 +67,60 @@ static __always_inline void lose(int kind)
  * second sum may have the numbers of the first, moved by one: that of the last
  * word in which two keys differ is in no other place of either sum (Mansour,
  * Nisan and Tiwari 1993 on Toeplitz matrices).
- * Words that are zero add nothing, so the outer addresses of packets without a
- * tunnel can be left out; and so can what is the same in all IPv4 addresses,
- * which is to leave it out of the key.
+ * Words that are zero add nothing, so those that only tunnels have are left out
+ * where there is none; and so is what is the same in all IPv4 addresses. A word
+ * may hold what has few bits of several members: no two keys have all words
+ * alike.
  *
  * Each word is read in the pieces in which it was written a moment ago: a CPU
  * that finds a word in several pieces in its store buffer waits until all of
  * them have gone to the cache.
  */
 static __always_inline struct digest digest_of(const struct flow_key *key,
-					       const struct factors *by)
+					       const struct config *cfg,
+					       bool made)
 {
-	const __u32 *words = (const __u32 *)key;
+	const __u64 *by = FACTORS(cfg);
+	const __u32 *saddr = (const __u32 *)key->saddr;
+	const __u32 *daddr = (const __u32 *)key->daddr;
+	const __u32 *outer = (const __u32 *)key->outer_saddr;
 	struct digest sums = {};
 	int i;
 
-	ADD_WORD(sums, by, WORD_AT(netns), key->netns);
-	ADD_WORD(sums, by, WORD_AT(ifindex), key->ifindex);
-	ADD_WORD(sums, by, WORD_AT(tunnel_id), key->tunnel_id);
-	ADD_WORD(sums, by, WORD_AT(site),
+	ADD_WORD(sums, by, WORD_NETNS, key->netns);
+	ADD_WORD(sums, by, WORD_IFINDEX, key->ifindex);
+	ADD_WORD(sums, by, WORD_SITE,
 		 alone(key->site) | alone(key->verdict) << 16 |
-			 alone(key->cause) << 24);
-	ADD_WORD(sums, by, WORD_AT(family),
-		 alone(key->family) | alone(key->proto) << 8 |
-			 alone(key->outer_family) << 16 |
-			 alone(key->outer_proto) << 24);
-	ADD_WORD(sums, by, WORD_AT(be_sport),
+			 alone(key->has_ports) << 22 | alone(key->cause) << 24);
+	ADD_WORD(sums, by, WORD_FAMILY,
+		 alone(key->family) | alone(key->proto) << 8);
+	ADD_WORD(sums, by, WORD_PORTS,
 		 alone(key->be_sport) | alone(key->be_dport) << 16);
-	ADD_WORD(sums, by, WORD_AT(be_outer_dport),
-		 alone(key->be_outer_dport) | alone(key->has_ports) << 16);
-	ADD_WORD(sums, by, WORD_AT(maker_netns), key->maker_netns);
-	ADD_WORD(sums, by, WORD_AT(maker_ifindex), key->maker_ifindex);
-	if (key->family == 4) {
-		i = WORD_AT(saddr[12]);
-		ADD_WORD(sums, by, i, words[i]);
-		i = WORD_AT(daddr[12]);
-		ADD_WORD(sums, by, i, words[i]);
-	} else {
+	ADD_WORD(sums, by, WORD_ADDRESSES, saddr[3]);
+	ADD_WORD(sums, by, WORD_ADDRESSES + 1, daddr[3]);
+	if (key->family != 4) {
 #pragma unroll
-		for (i = WORD_AT(saddr); i < WORD_AT(outer_saddr); i++)
-			ADD_WORD(sums, by, i, words[i]);
+		for (i = 0; i < 3; i++) {
+			ADD_WORD(sums, by, WORD_ADDRESSES + 2 + i, saddr[i]);
+			ADD_WORD(sums, by, WORD_ADDRESSES + 5 + i, daddr[i]);
+		}
 	}
-	if (!key->outer_family)
+	if (made) {
+		ADD_WORD(sums, by, WORD_MAKER, key->maker_netns);
+		ADD_WORD(sums, by, WORD_MAKER + 1, key->maker_ifindex);
+	}
+	/* A tunnel's header says something of it whatever may be inside. */
+	if (!(key->tunnel_id | key->be_outer_dport | key->outer_family))
 		return sums;
+	ADD_WORD(sums, by, WORD_TUNNEL, key->tunnel_id);
+	ADD_WORD(sums, by, WORD_TUNNEL + 1,
+		 alone(key->be_outer_dport) | alone(key->outer_family) << 16 |
+			 alone(key->outer_proto) << 24);
 #pragma unroll
-	for (i = WORD_AT(outer_saddr); i < sizeof(*key) / 4; i++)
-		ADD_WORD(sums, by, i, words[i]);
+	for (i = 0; i < 8; i++)
+		ADD_WORD(sums, by, WORD_OUTER_ADDRESSES + i, outer[i]);
 	return sums;
 }
-_Static_assert(WORD_AT(saddr) == 9, "digest_of() has all words");
 
 /* Make sure that it is known whose digest it is. Return false if there is no
  * room. */
@@ -128,19 +153,24 @@ static __always_inline struct flow_count *counter_of(struct refusal *r)
 {
 	struct digest digest = r->digest;
 	struct flow_key *key = &r->key;
-	int place = digest.first >> (64 - NEAR_BITS), rest;
-	struct near_count *near = near_counts.lookup(&place);
+	__u32 cpu = bpf_get_smp_processor_id(), rest;
+	struct near_counts *own = near_counts.lookup(&cpu);
+	struct near_count *near;
 	struct flow_count *count;
 
+	if (!own)
+		return 0; /* cannot be */
+	near = &own->place[digest.first >> (64 - NEAR_BITS)];
+	kept(near);
 	r->first = false;
-	if (near && near->digest.first == digest.first &&
+	if (near->digest.first == digest.first &&
 	    near->digest.second == digest.second)
 		return &near->count;
 	count = counts.lookup(&digest);
 	if (count)
 		return count;
 	if (name_digest(&digest, r)) {
-		if (near && settle(near, &digest, r->nests))
+		if (settle(near, &digest, r->nests))
 			return &near->count;
 		counts.insert(&digest, the_zeros());
 		count = counts.lookup(&digest);
@@ -221,7 +251,7 @@ static __always_inline struct flow_count *count_packet(struct config *cfg,
 	struct flow_count *count;
 	bool due;
 
-	r->digest = digest_of(&r->key, the_factors());
+	r->digest = digest_of(&r->key, cfg, r->maker);
 	count = counter_of(r);
 	if (!count)
 		return 0;
@@ -286,7 +316,7 @@ static __always_inline struct event *reserve_event(__u32 type,
 static __always_inline void copy_packet(struct event *event,
 					const struct packet *p, __u32 limit)
 {
-	__u32 size = p->end > p->at ? p->end - p->at : 0;
+	__u64 size = p->end > p->at ? p->end - p->at : 0;
 
 	if (size > limit)
 		size = limit;
@@ -312,22 +342,27 @@ static __always_inline void stream_path(struct path_event *event)
 	ring.ringbuf_submit(event, BPF_RB_NO_WAKEUP);
 }
 
+_Static_assert(NESTING == 4, "enter() bounds by a mask");
+
 /* Take the room of this level of nesting; give it back with leave(). */
 static __always_inline struct refusal *enter(struct here *cpu)
 {
 	struct refusal *r;
-	int mine;
+	__u64 mine;
 
 	if (!cpu)
 		return 0;
 	mine = cpu->depth;
-	r = refusals.lookup(&mine);
-	if (!r) {
+	if (mine >= NESTING) {
 		lose(LOSS_NESTED);
 		return 0;
 	}
 	cpu->depth = mine + 1;
-	r->nests = mine > 0;
+	/* Bounded where it is used, in a form that every verifier follows. */
+	asm volatile("%0 &= 3" : "+r"(mine));
+	r = &cpu->refusals[mine];
+	kept(r);
+	r->nests = mine;
 	return r;
 }
 

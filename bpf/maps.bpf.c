@@ -51,6 +51,12 @@
 	}
 #define PERCPU_ARRAY(name, leaf_type, entries)                                \
 	TABLE("percpu_array", int, leaf_type, name, entries, 0)
+/*
+ * One value for each CPU, in an array by its number, to which the loader gives
+ * as many entries as there may be CPUs: where a value lies is computed. Of a
+ * per-CPU map that would be read from memory, which the cache seldom has.
+ */
+#define BY_CPU(name, leaf_type) TABLE("array", __u32, leaf_type, name, 1, 0)
 
 ONE(settings, struct config)
 /* Two: one is read while the other is written. */
@@ -79,17 +85,13 @@ TABLE("percpu_hash", struct digest, struct flow_count, counts, MAX_FLOWS,
  * whoever came first on a CPU keeps the place, all others are in counts. The
  * kernel takes 20 ns less for them. */
 #define NEAR_BITS 10
-PERCPU_ARRAY(near_counts, struct near_count, 1 << NEAR_BITS);
+BY_CPU(near_counts, struct near_counts);
+_Static_assert(sizeof(struct near_counts) ==
+		       sizeof(struct near_count) << NEAR_BITS,
+	       "near_counts");
 /* Whose digest it is: there before its counter is, and counted after that. */
 TABLE("hash", struct digest, struct flow_key, keys, MAX_FLOWS, COUNTS_FLAGS);
 ONE(number_of_keys, __u64)
-/* Both halves of a digest are sums of the words of a key, each word times a
- * number of its own: these, which are drawn when a tracer starts; for the second
- * half, the number after that one. */
-struct factors {
-	__u64 of[sizeof(struct flow_key) / 4 + 1];
-};
-ONE(factors, struct factors)
 /* A counter that nobody writes to: on the stack, of which functions that are
  * called have little, one would take too much. */
 ONE(zeros, struct flow_count)
@@ -255,14 +257,13 @@ struct here {
 	struct sending sending;
 	struct received_window received;
 	__u64 receiving; /* the message taken up, where its end does not tell */
+	struct refusal refusals[NESTING];
 };
-_Static_assert(NESTING == 4, "enter() bounds by a mask");
-PERCPU_ARRAY(cpus, struct here, 1);
+BY_CPU(cpus, struct here);
 
 static __always_inline struct here *here(void)
 {
-	int zero = 0;
+	__u32 cpu = bpf_get_smp_processor_id();
 
-	return cpus.lookup(&zero);
+	return cpus.lookup(&cpu);
 }
-PERCPU_ARRAY(refusals, struct refusal, NESTING);

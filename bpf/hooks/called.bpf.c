@@ -27,7 +27,7 @@ static __always_inline void fill_packet(struct event *event, struct refusal *r)
 /* For an outer packet: the device that has encapsulated it. */
 static __always_inline void name_maker(struct refusal *r)
 {
-	r->maker = r->in_tunnel ? maker_of(r->skb, &r->key, r->ipv6) : 0;
+	r->maker = maker_of(r->skb, &r->key, r->ipv6);
 	r->key.maker_netns = netns_inum(r->maker);
 	r->key.maker_ifindex = r->maker ? READ(r->maker, ifindex) : 0;
 }
@@ -62,7 +62,7 @@ int report(struct refusal *r)
 	__u64 packets;
 
 	r->maker = 0;
-	if (r->skb)
+	if (r->skb && r->in_tunnel)
 		name_maker(r);
 	forget();
 	count = count_packet(cfg, r);

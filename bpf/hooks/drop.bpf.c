@@ -33,7 +33,7 @@ static __always_inline __u64 search_site(struct site_table *table,
 #define SITE_IPV4(site) ((__u16)(site))
 #define SITE_IPV6(site) ((__u16)((site) >> 16))
 #define SITE_CHECK(site) ((__u8)((site) >> 32))
-#define SITE_SILENT(site) ((site) >> 40 & 1)
+#define SITE_SILENT (1ULL << 40)
 #define SITE_UNLISTED (1ULL << 41)
 #define SITE_GENERATION 48
 _Static_assert(__builtin_offsetof(struct site_range, site) == 16 &&
@@ -42,7 +42,7 @@ _Static_assert(__builtin_offsetof(struct site_range, site) == 16 &&
 
 static __always_inline __u64 unlisted(struct config *cfg)
 {
-	return SITE_UNLISTED | 1ULL << 40 | (__u64)CHECK_NEWS << 32 |
+	return SITE_UNLISTED | SITE_SILENT | (__u64)CHECK_NEWS << 32 |
 	       cfg->site_other << 16 | cfg->site_other;
 }
 
@@ -88,7 +88,7 @@ static __always_inline bool refuses_frames(const struct refusal *r)
 /* The MTU in force at the site, as its own code computes it. */
 static __always_inline __u32 mtu_at(struct sk_buff *skb, struct refusal *r)
 {
-	__u32 mtu, largest = 0;
+	__u64 mtu, largest = 0;
 
 	if (r->check == CHECK_RECEIVER)
 		return mtu_of_receiver(r->out);
@@ -99,19 +99,17 @@ static __always_inline __u32 mtu_at(struct sk_buff *skb, struct refusal *r)
 	if (r->ipv6) {
 		struct inet6_skb_parm *cb = (struct inet6_skb_parm *)&skb->cb;
 
-		mtu = mtu_ipv6(r->dst, r->check == CHECK_FORWARD6);
+		mtu = mtu_ipv6(r->dst, r->out, r->check == CHECK_FORWARD6);
 		largest = READ(cb, frag_max_size);
 	} else {
-		struct inet_skb_parm *cb = (struct inet_skb_parm *)&skb->cb;
 		bool bridging = r->check == CHECK_BRIDGE_FRAGMENT4;
-		__u32 both; /* flags and frag_max_size */
-		bool forwarding;
+		bool forwarding = r->check == CHECK_FORWARD4 ||
+				  LOAD_CB(skb, inet_skb_parm, flags) &
+					  IPSKB_FORWARDED;
 
-		load_kernel(&both, sizeof(both), &cb->flags);
-		forwarding = BE16(both, 0) & IPSKB_FORWARDED ||
-			     r->check == CHECK_FORWARD4;
-		mtu = mtu_ipv4(r->dst, forwarding && !bridging);
-		largest = BE16(both, 2);
+		mtu = mtu_ipv4(r->dst, bridging ? READ(r->dst, dev) : r->out,
+			       forwarding && !bridging);
+		largest = LOAD_CB(skb, inet_skb_parm, frag_max_size);
 		if (bridging) {
 			r->joined = largest > mtu;
 			mtu = READ(r->out, mtu);
@@ -192,11 +190,6 @@ static __always_inline void take_news(struct sk_buff *skb, struct refusal *r,
 	__u64 key = (__u64)skb;
 	struct news *news = news_of.lookup(&key);
 
-	r->known = VERDICT_NONE;
-	r->cause = CAUSE_NONE;
-	r->nested = 0;
-	r->told_mtu = 0;
-	r->message = 0;
 	r->about = key;
 	if (news && news->verdict && news->fingerprint == r->start) {
 		take(r, news);
@@ -205,6 +198,11 @@ static __always_inline void take_news(struct sk_buff *skb, struct refusal *r,
 		news->under = 0;
 		return;
 	}
+	r->known = VERDICT_NONE;
+	r->cause = CAUSE_NONE;
+	r->nested = 0;
+	r->told_mtu = 0;
+	r->message = 0;
 	__builtin_memset(&r->quote, 0, sizeof(r->quote));
 	if (message_has_packet(cfg, r->ipv6) ||
 	    (r->ipv6 ? peek(&r->packet, r->packet.at, &r->quote,
@@ -295,7 +293,7 @@ examine(struct sk_buff *skb, struct refusal *r, struct here *cpu,
 	site = site_of(cfg, r->location);
 	r->site = r->ipv6 ? SITE_IPV6(site) : SITE_IPV4(site);
 	r->check = SITE_CHECK(site);
-	r->silent = SITE_SILENT(site);
+	r->silent = !!(site & SITE_SILENT);
 	take_news(skb, r, cpu, cfg);
 	/* What another's news quotes: it is passed on, and nothing was dropped. */
 	if (r->check == CHECK_RELAY)

@@ -12,7 +12,8 @@ int fragmented(struct refusal *r)
 	if (!is_watched(r->key.netns))
 		return 0;
 	r->key.ifindex = READ(r->out, ifindex);
-	r->mtu = r->ipv6 ? mtu_ipv6(r->dst, false) : mtu_ipv4(r->dst, false);
+	r->mtu = r->ipv6 ? mtu_ipv6(r->dst, r->out, false) :
+			   mtu_ipv4(r->dst, r->out, false);
 	r->skb = 0;
 	r->location = 0;
 	r->reason = 0;
@@ -59,7 +60,7 @@ static __always_inline bool splits6(struct sk_buff *skb)
 	if (READ(cb, flags) & IP6SKB_FORWARDED || !dst)
 		return false;
 	return READ_BITS(skb, sk_buff, ignore_df) ||
-	       READ(skb, len) <= mtu_ipv6(dst, false);
+	       READ(skb, len) <= mtu_ipv6(dst, READ(dst, dev), false);
 }
 
 /* Both are (net, sk, skb, output). */

@@ -41,10 +41,7 @@ static __always_inline bool is_own_message(const struct packet *p, __u32 iif,
 /* The packet whose message is in the output path of this CPU, if there is. */
 static __always_inline struct news *emitted(__u64 *about)
 {
-	/* Not by here(), which puts this key elsewhere on the stack: the verifier
-	 * would take half as many steps again for kfree_skb. */
-	int zero = 0;
-	struct here *cpu = cpus.lookup(&zero);
+	struct here *cpu = here();
 	struct news *news;
 
 	if (!cpu || !cpu->emitting)
@@ -129,41 +126,34 @@ static __always_inline void lost_alone(struct sk_buff *skb, struct refusal *r)
 	r->line = true;
 }
 
-/* Add to the counter of r->key, or take away: one packet, which has had a line. */
-static __always_inline struct flow_count *add(struct refusal *r, __u64 sign)
-{
-	struct flow_count *count = counter_of(r);
-
-	if (!count)
-		return 0;
-	__sync_fetch_and_add(&count->nested_packets, sign);
-	__sync_fetch_and_add(&count->streamed, sign);
-	__sync_fetch_and_add(&count->nested_bytes, sign * r->length);
-	return count;
-}
-
 /*
- * A drop that was counted as told is counted as lost from now on. A counter of
- * this CPU may go below zero; what they add up to cannot. Lines have shown the
- * drop already, so what is yet to be shown stays what it was.
+ * A drop that was counted as told is counted as lost from now on: one packet is
+ * taken from one counter, and added to another. A counter of this CPU may go
+ * below zero; what they add up to cannot. Lines have shown the drop already, so
+ * what is yet to be shown stays what it was.
  */
 static __always_inline bool move_count(struct config *cfg, struct refusal *r)
 {
 	const __u64 more = (VERDICT_LOST - VERDICT_TOLD) << 16;
-	__u64 now = bpf_jiffies64();
-	struct factors *by = the_factors();
+	__u64 now = bpf_jiffies64(), sign;
 	struct flow_count *count;
 
-	if (!add(r, -1))
-		return false;
-	/* Both of digest_of()'s sums grow by what that word has more. */
-	r->key.verdict = VERDICT_LOST;
-	r->digest.first += by->of[WORD_AT(site)] * more;
-	r->digest.second += by->of[WORD_AT(site) + 1] * more;
-	forget();
-	count = add(r, 1);
-	if (!count)
-		return false;
+#pragma clang loop unroll(disable)
+	for (sign = -1;; sign = 1) {
+		count = counter_of(r);
+		if (!count)
+			return false;
+		__sync_fetch_and_add(&count->nested_packets, sign);
+		__sync_fetch_and_add(&count->streamed, sign);
+		__sync_fetch_and_add(&count->nested_bytes, sign * r->length);
+		if (sign == 1)
+			break;
+		/* Both of digest_of()'s sums grow by what that word has more. */
+		r->key.verdict = VERDICT_LOST;
+		r->digest.first += FACTORS(cfg)[WORD_SITE] * more;
+		r->digest.second += FACTORS(cfg)[WORD_SITE + 1] * more;
+		forget();
+	}
 	if (!count->first)
 		count->first = now;
 	count->last = now;

@@ -26,7 +26,7 @@ static __always_inline void received(struct sk_buff *skb, bool ipv6)
 {
 	struct packet p = packet_of(skb);
 	struct net_device *dev = READ(skb, dev);
-	__u32 at = READ(skb, transport_header), size;
+	__u64 at = READ(skb, transport_header), size;
 	struct path_event *event;
 	struct {
 		__u8 type, code;

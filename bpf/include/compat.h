@@ -53,6 +53,10 @@
 /* What was known before is forgotten: the verifier meets one state, not many. */
 #define forget() asm volatile("" ::: "memory")
 
+/* An address that stays in a register, where the compiler would compute those
+ * of members one by one from what they are part of. */
+#define kept(pointer) asm volatile("" : "+r"(pointer))
+
 /*
  * Copy size octets of kernel memory; size is a constant. Where the kernel has
  * bpf_rdonly_cast() (6.2, a35b9af4ec2c) a pointer can be given the type of any
@@ -108,6 +112,27 @@
 #define LOAD_POINTER(pointer, field) READ(pointer, field)
 #else
 #define LOAD_POINTER(pointer, field) LOAD(pointer, field)
+#endif
+
+/*
+ * Two octets of what a protocol keeps in skb->cb. Loaded directly, it is an
+ * array of octets, of which the verifier allows no two at once.
+ */
+#ifdef TP_BTF
+#define LOAD_CB(skb, type, member)                                            \
+	({                                                                    \
+		__u64 _low, _high;                                            \
+		_low = (__u8)(skb)->cb[__builtin_offsetof(struct type,        \
+							  member)];           \
+		asm volatile("" : "+r"(_low));                                \
+		_high = (__u8)(skb)->cb[__builtin_offsetof(struct type,       \
+							   member) + 1];      \
+		_Static_assert(sizeof(((struct type *)0)->member) == 2,       \
+			       #member);                                      \
+		(__u16)(_low | _high << 8);                                   \
+	})
+#else
+#define LOAD_CB(skb, type, member) READ((struct type *)&(skb)->cb, member)
 #endif
 
 /* A bitfield has no address: read the octets around it. */

@@ -150,6 +150,12 @@ struct near_count {
 };
 _Static_assert(sizeof(struct near_count) == 96, "near_count");
 
+/* Those of one CPU. */
+struct near_counts {
+	struct near_count place[1024];
+};
+_Static_assert(sizeof(struct near_counts) == 98304, "near_counts");
+
 /* ts_ns is CLOCK_BOOTTIME; with jiffies it tells when counters were touched. */
 struct event {
 	__u64 ts_ns;
@@ -248,7 +254,8 @@ struct config {
 	__u32 fragment6_size;
 	__u64 fragment4; /* where ip_do_fragment() begins */
 	__u64 fragment6;
+	__u8 factors[208]; /* 26 numbers, by chance: see digest_of() */
 };
-_Static_assert(sizeof(struct config) == 88, "config");
+_Static_assert(sizeof(struct config) == 296, "config");
 
 #endif

@@ -33,14 +33,14 @@ static __always_inline bool forwards_by_pmtu(struct net_device *dev)
 	return READ(net, ipv4.sysctl_ip_fwd_use_pmtu);
 }
 
-/* ip_dst_mtu_maybe_forward() */
-static __always_inline __u32 mtu_ipv4(struct dst_entry *dst, bool forwarding)
+/* ip_dst_mtu_maybe_forward(); dev is that of the route. */
+static __always_inline __u64 mtu_ipv4(struct dst_entry *dst,
+				      struct net_device *dev, bool forwarding)
 {
 	struct rtable *rt = (struct rtable *)dst;
 	struct mtu_metric metric = mtu_metric(dst);
-	struct net_device *dev = READ(dst, dev);
 	__u64 learned = READ_OCTETS(rt, rtable, rt_pmtu);
-	__u32 mtu = BITS_OF(learned, rtable, rt_pmtu);
+	__u64 mtu = BITS_OF(learned, rtable, rt_pmtu);
 	bool locked = metric.lock ||
 		      BITS_BESIDE(learned, rt, rtable, rt_pmtu, rt_mtu_locked);
 
@@ -56,16 +56,17 @@ static __always_inline __u32 mtu_ipv4(struct dst_entry *dst, bool forwarding)
 	return mtu < IP_MAX_MTU ? mtu : IP_MAX_MTU;
 }
 
-/* ip6_dst_mtu_maybe_forward() */
-static __always_inline __u32 mtu_ipv6(struct dst_entry *dst, bool forwarding)
+/* ip6_dst_mtu_maybe_forward(); dev is that of the route. */
+static __always_inline __u64 mtu_ipv6(struct dst_entry *dst,
+				      struct net_device *dev, bool forwarding)
 {
 	struct mtu_metric metric = mtu_metric(dst);
 	struct inet6_dev *idev;
-	__u32 mtu = !forwarding || metric.lock ? metric.mtu : 0;
+	__u64 mtu = !forwarding || metric.lock ? metric.mtu : 0;
 
 	if (!mtu) {
 		mtu = IPV6_MIN_MTU;
-		idev = READ(READ(dst, dev), ip6_ptr);
+		idev = READ(dev, ip6_ptr);
 		if (idev)
 			mtu = READ(idev, cnf.mtu6);
 	}

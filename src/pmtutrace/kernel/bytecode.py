@@ -21,7 +21,7 @@ CALLED = {
 }
 # Maps of one value whose address is part of a program: bpf/ is told their numbers as VALUE_name.
 VALUES = (
-    *("settings", "sites", "found_sites", "factors", "zeros", "turns"),
+    *("settings", "sites", "found_sites", "zeros", "turns"),
     *("module_moves", "number_of_keys"),
 )
 KFUNC = "bpf_rdonly_cast"

@@ -34,18 +34,19 @@ class Forked:
         parent = os.getpid()
         self._pid = 0
         try:
-            # Until the fork has handlers of its own, a signal would have it do what we do.
-            with _held_up() as before:
-                self._pid = os.fork()
-                if not self._pid:
-                    _run(job, sink, self._said.fileno(), parent, before)
+            try:
+                # Until the fork has handlers of its own, a signal would have it do what we do.
+                with _held_up() as before:
+                    self._pid = os.fork()
+                    if not self._pid:
+                        _run(job, sink, self._said.fileno(), parent, before)
+            finally:
+                os.close(sink)
         except BaseException:  # a signal that had to wait: nobody else knows of the fork
             if self._pid:
                 self.terminate()
-                os.close(sink)
                 self.communicate()
             raise
-        os.close(sink)
 
     def terminate(self) -> None:
         """Ask it to end."""

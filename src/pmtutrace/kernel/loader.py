@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from pmtutrace.errors import LoadError, PrivilegeError
-from pmtutrace.kernel import libbpf, module_btf
+from pmtutrace.kernel import cpus, libbpf, module_btf
 from pmtutrace.kernel.ahead import Ahead
 from pmtutrace.kernel.plan import COLD
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from pmtutrace.kernel.image import Image
     from pmtutrace.kernel.ladder import Attachment, Cost, Hook, Rung
     from pmtutrace.kernel.plan import Step
+
+
+BY_CPU = ("cpus", "near_counts")  # arrays with an entry for each CPU
 
 
 class Attached(NamedTuple):
@@ -74,7 +77,7 @@ class Loader:
                     entry.name,
                     entry.key_size,
                     entry.leaf_size,
-                    entry.max_entries,
+                    cpus.possible() if entry.name in BY_CPU else entry.max_entries,
                     entry.flags,
                 )
                 self.maps[entry.name] = fd

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pmtutrace.kernel import libbpf
+from pmtutrace.kernel import cpus, libbpf
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from pmtutrace.kernel.image import Image
 
-POSSIBLE_CPUS = Path("/sys/devices/system/cpu/possible")
 ONLY = bytes(4)  # the key of a map of one value
 
 
@@ -28,12 +24,14 @@ class Counting:
     def __init__(self, image: Image, maps: dict[str, int]) -> None:
         structs = image.layout.structs
         self._maps = maps
-        self._cpus = possible_cpus()
+        self._cpus = cpus.possible()
         self._digest = structs["digest"].size
         self._key = structs["flow_key"].size
         self._near = structs["near_count"].size
         self._count = structs["flow_count"].size
-        self._unused = 64 - (image.entries("near_counts").bit_length() - 1)
+        (places,) = structs["near_counts"].members
+        self._unused = 64 - ((places.number or 0).bit_length() - 1)
+        self._nearby_size = structs["near_counts"].size
         self._entries = image.entries("overflow")
         self._keys: dict[bytes, bytes] = {}  # by digest
 
@@ -57,20 +55,16 @@ class Counting:
     def _nearby(self) -> dict[bytes, list[bytes]]:
         """Return by digest what is counted in places of their own, by CPU."""
         found = defaultdict(list)
-        places = {int.from_bytes(digest[:8], "little") >> self._unused for digest in self._keys}
-        for place in sorted(places):
-            for digest, octets in self._place(place):
-                found[digest].append(octets)
-        return found
-
-    def _place(self, place: int) -> Iterator[tuple[bytes, bytes]]:
-        """Yield digest and ``struct flow_count`` of each CPU."""
         size, digest = self._near, self._digest
-        octets = libbpf.map_lookup(
-            self._maps["near_counts"], place.to_bytes(4, "little"), size * self._cpus
-        )
-        for at in range(0, len(octets), size):
-            yield octets[at : at + digest], octets[at + digest : at + size]
+        places = {int.from_bytes(digest[:8], "little") >> self._unused for digest in self._keys}
+        for cpu in range(self._cpus) if places else ():
+            octets = libbpf.map_lookup(
+                self._maps["near_counts"], cpu.to_bytes(4, "little"), self._nearby_size
+            )
+            for place in places:
+                at = place * size
+                found[octets[at : at + digest]].append(octets[at + digest : at + size])
+        return found
 
     def overflow(self) -> list[bytes]:
         """Return by index the values of all CPUs of what found no room."""
@@ -80,9 +74,3 @@ class Counting:
             )
             for index in range(self._entries)
         ]
-
-
-def possible_cpus() -> int:
-    """Return how many CPUs the kernel keeps per-CPU values for."""
-    last = POSSIBLE_CPUS.read_text().strip().split(",")[-1]
-    return int(last.rpartition("-")[2]) + 1

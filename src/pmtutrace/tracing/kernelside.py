@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pmtutrace.errors import CompilerError, LoadError, PrivilegeError
 from pmtutrace.kernel import hooks, image, libbpf, plan, privileges, rcu, sites, symbols
@@ -46,7 +46,7 @@ class KernelSide:
         self.attached: tuple[Attached, ...] = ()
         self._modules: dict[str, int | None] = {}
         self._moves = b""
-        self._config: dict[str, int] = {}
+        self._config: dict[str, Any] = {}
         self._tables: list[bytes] = []
         self._waiter = threading.Thread(target=rcu.wait_for_packets, daemon=True)
         self._boot = usual.look(settings)
@@ -188,11 +188,10 @@ class KernelSide:
             "filter_netns": int(self.settings.netns is not None),
             **self._place("fragment4", "ip_do_fragment"),
             **self._place("fragment6", "ip6_fragment"),
+            "factors": os.urandom(self.image.layout.structs["config"].size),  # cut to what it holds
         }
         for inum in self.settings.netns or ():
             self.watch(inum)
-        size = next(entry.leaf_size for entry in self.image.maps if entry.name == "factors")
-        libbpf.map_update(self.loader.maps["factors"], bytes(4), os.urandom(size))
         self._configure()
         self.attached = tuple(self._attached(hooks.HOOKS))
         self.loader.let_go()

@@ -14,9 +14,9 @@ from collections import deque
 from typing import TYPE_CHECKING, Self
 
 from pmtutrace.errors import LoadError, NotSupported
-from pmtutrace.kernel import libbpf
+from pmtutrace.kernel import cpus, libbpf
 from pmtutrace.tracing import clock
-from pmtutrace.tracing.counting import Counting, possible_cpus
+from pmtutrace.tracing.counting import Counting
 from pmtutrace.tracing.kernelside import KernelSide
 from pmtutrace.tracing.settings import Settings
 
@@ -298,7 +298,7 @@ class Tracer:
         out = {}
         for index, kind in sorted(self._namer.decoder.losses.items()):
             value = libbpf.map_lookup(
-                loader.maps["losses"], index.to_bytes(4, "little"), 8 * possible_cpus()
+                loader.maps["losses"], index.to_bytes(4, "little"), 8 * cpus.possible()
             )
             out[kind] = sum(memoryview(value).cast("Q"))
         out["received"] += self._unheard + (self._paths.watch.unheard if self._paths else 0)

@@ -1,5 +1,7 @@
 """A fork that runs a function: what comes back, and how it ends."""
 
+import errno
+import gc
 import os
 import select
 import signal
@@ -51,6 +53,18 @@ def test_one_that_is_killed():
     child = Forked(lambda: os.kill(os.getpid(), signal.SIGKILL) or b"")
     assert child.communicate() == (b"", b"")
     assert child.returncode == -signal.SIGKILL
+
+
+def test_no_room_for_another_process(monkeypatch):
+    def fork():
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(os, "fork", fork)
+    before = os.listdir("/proc/self/fd")  # noqa: PTH208
+    with pytest.raises(BlockingIOError):
+        Forked(bytes)
+    gc.collect()
+    assert os.listdir("/proc/self/fd") == before  # noqa: PTH208
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
