@@ -237,6 +237,7 @@ struct refusal {
 	__u8 first; /* nobody has counted this key before */
 	__u8 joined; /* by a bridge, of fragments that do not fit as they came */
 	__u8 news_hook;
+	__u8 hook; /* netfilter's, that this packet, a message, has come to */
 	__u16 flags; /* of the event, where there is no packet; likewise: */
 	__u32 mark;
 	__u32 news_reason;

@@ -190,32 +190,34 @@ static __always_inline void take_news(struct sk_buff *skb, struct refusal *r,
 	__u64 key = (__u64)skb;
 	struct news *news = news_of.lookup(&key);
 
-	r->about = key;
 	if (news && news->verdict && news->fingerprint == r->start) {
-		take(r, news);
 		stop_emitting(cpu, key, news);
-		news->verdict = VERDICT_NONE;
 		news->under = 0;
-		return;
+	} else {
+		r->known = VERDICT_NONE;
+		r->cause = CAUSE_NONE;
+		r->nested = 0;
+		r->told_mtu = 0;
+		r->message = 0;
+		r->about = key;
+		__builtin_memset(&r->quote, 0, sizeof(r->quote));
+		if (message_has_packet(cfg, r->ipv6) ||
+		    (r->ipv6 ? peek(&r->packet, r->packet.at, &r->quote,
+				    sizeof(r->quote)) :
+			       peek(&r->packet, r->packet.at, &r->quote,
+				    QUOTE4)))
+			return;
+		key = quote_key(&r->quote);
+		news = quoted_news.lookup(&key);
+		if (!news)
+			return;
 	}
-	r->known = VERDICT_NONE;
-	r->cause = CAUSE_NONE;
-	r->nested = 0;
-	r->told_mtu = 0;
-	r->message = 0;
-	__builtin_memset(&r->quote, 0, sizeof(r->quote));
-	if (message_has_packet(cfg, r->ipv6) ||
-	    (r->ipv6 ? peek(&r->packet, r->packet.at, &r->quote,
-			    sizeof(r->quote)) :
-		       peek(&r->packet, r->packet.at, &r->quote, QUOTE4)))
-		return;
-	key = quote_key(&r->quote);
-	news = quoted_news.lookup(&key);
-	if (!news)
-		return;
-	take(r, news);
 	r->about = key;
-	quoted_news.delete(&key);
+	take(r, news);
+	if (key == (__u64)skb)
+		news->verdict = VERDICT_NONE;
+	else
+		quoted_news.delete(&key);
 }
 
 /* Was there a way back to the sender, as far as the kernel looked? */

@@ -84,13 +84,13 @@ static __always_inline __u8 hook_of(struct sk_buff *skb)
 		       HOOK_NONE;
 }
 
-static __always_inline void mark_lost(struct news *news, struct sk_buff *skb,
+static __always_inline void mark_lost(struct news *news,
 				      const struct refusal *r)
 {
 	news->verdict = VERDICT_LOST;
 	news->location = r->location;
 	news->reason = r->reason;
-	news->hook = hook_of(skb);
+	news->hook = r->hook;
 	news->message = 0;
 }
 
@@ -105,7 +105,7 @@ static __always_inline void stream_lost(struct config *cfg, struct sk_buff *skb,
 	event->flags = r->flags;
 	event->location = r->location;
 	event->reason = r->reason;
-	event->news_hook = hook_of(skb);
+	event->news_hook = r->hook;
 	event->length = network_length(skb, &r->packet);
 	copy_packet(event, &r->packet, cfg->caplen);
 	stream(event);
@@ -192,7 +192,7 @@ static __always_inline bool lost_waiting(struct config *cfg,
 	news = message_has_packet(cfg, ipv6) ? news_of.lookup(&about) :
 					       quoted_news.lookup(&about);
 	if (news && news->verdict == VERDICT_TOLD && news->message == address)
-		mark_lost(news, skb, r);
+		mark_lost(news, r);
 	return true;
 }
 
@@ -210,15 +210,17 @@ static __always_inline void lose_message(struct config *cfg,
 	__u64 about;
 	bool ipv6;
 
-	if (!is_own_message(&r->cursor, LOAD(skb, skb_iif), quote, &ipv6) ||
-	    lost_waiting(cfg, skb, r, quote, ipv6))
+	if (!is_own_message(&r->cursor, LOAD(skb, skb_iif), quote, &ipv6))
+		return;
+	r->hook = hook_of(skb);
+	if (lost_waiting(cfg, skb, r, quote, ipv6))
 		return;
 	if (message_has_packet(cfg, ipv6)) {
 		news = news_of_message(quote, ipv6, &about);
 	} else if (bare) {
 		struct news lost = {};
 
-		mark_lost(&lost, skb, r);
+		mark_lost(&lost, r);
 		note_quoted(quote, &lost);
 		return;
 	} else {
@@ -226,7 +228,7 @@ static __always_inline void lose_message(struct config *cfg,
 		news = quoted_news.lookup(&about);
 	}
 	if (news) {
-		mark_lost(news, skb, r);
+		mark_lost(news, r);
 		if (ipv6 == r->ipv6)
 			r->nested = true;
 	} else if (bare) {

@@ -172,4 +172,6 @@ def _fork(bcc: Any, job: dict[str, Any], number: int) -> tuple[int, int]:  # noq
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    sys.stdout.flush()
+    os._exit(status)  # as above

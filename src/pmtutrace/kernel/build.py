@@ -41,8 +41,14 @@ WORDS = "pt_regs"  # a struct that begins with long words, on every machine
 REASONS = "skb_drop_reason"
 
 
-def build(btf_path: Path | None, options: Options) -> bytes:
-    """Compile an image for the kernel whose BTF is given (by default the running one's)."""
+def build(btf_path: Path | None, options: Options, btf_sha256: str | None = None) -> bytes:
+    """Compile an image for the kernel whose BTF is given (by default the running one's).
+
+    Args:
+        btf_path: a raw BTF file, or None.
+        options: what to build it with.
+        btf_sha256: the hash of that BTF, if it is known already.
+    """
     from pmtutrace.kernel import compiler
 
     with compiler.Compiler() as bcc:
@@ -51,6 +57,8 @@ def build(btf_path: Path | None, options: Options) -> bytes:
         from pmtutrace.kernel.btf_kinds import Kind
 
         btf = Btf.load(btf_path)
+        if btf_sha256:
+            btf.sha256 = btf_sha256
         wanted = headers.Wanted.read(sources.folder() / "kernel.toml")
         own = (ALLOCATOR, WORDS, REASONS, KFUNC, *FUNCTIONS, *(PROBE + n for n in TRACEPOINTS))
         btf.expect({*headers.names(wanted), *own})
@@ -132,7 +140,7 @@ class Wanted:
         except (OSError, ImageError):
             pass  # not there, or not to be trusted
         if self._found is None:
-            self._child = _begin(btf_path, options)
+            self._child = _begin(btf_path, options, btf_sha256)
 
     def __enter__(self) -> Self:
         return self
@@ -175,9 +183,13 @@ class Wanted:
         return self._found
 
 
-def _begin(btf_path: Path | None, options: Options) -> Forked | subprocess.Popen[bytes]:
+def _begin(
+    btf_path: Path | None, options: Options, btf_sha256: str
+) -> Forked | subprocess.Popen[bytes]:
     if threading.active_count() == 1:
-        return Forked(functools.partial(_told, btf_path, options))
+        # Of a file, it is that of what is read now which counts.
+        known = None if btf_path else btf_sha256
+        return Forked(functools.partial(_told, btf_path, options, known))
     import subprocess
 
     job = {"btf": str(btf_path) if btf_path else None, "options": options._asdict()}
@@ -191,12 +203,12 @@ def _begin(btf_path: Path | None, options: Options) -> Forked | subprocess.Popen
     )
 
 
-def _told(btf_path: Path | None, options: Options) -> bytes:
+def _told(btf_path: Path | None, options: Options, btf_sha256: str | None = None) -> bytes:
     """Build; where that fails, say why as JSON on stderr and exit."""
     # Types are read into a hundred thousand small objects, all of which stay until the end.
     gc.disable()
     try:
-        return build(btf_path, options)
+        return build(btf_path, options, btf_sha256)
     except PmtutraceError as error:
         told = {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
         os.write(2, json.dumps(told).encode() + b"\n")

@@ -163,7 +163,7 @@ class TestCache:
             def kill(self):
                 pass
 
-        monkeypatch.setattr(build, "_begin", lambda _path, options: Child(options))
+        monkeypatch.setattr(build, "_begin", lambda _path, options, _sha: Child(options))
         return made
 
     @staticmethod
