@@ -9,6 +9,7 @@ from pmtutrace.errors import CompilerError
 from pmtutrace.kernel import sources
 from pmtutrace.kernel.bytecode import CALLED
 from pmtutrace.kernel.hooks import ATTACHMENTS
+from pmtutrace.kernel.loader import BY_CPU
 
 PROGRAMS = {a.program for a in ATTACHMENTS} | CALLED.keys()
 
@@ -77,6 +78,11 @@ def test_whatever_is_not_static_is_a_program_that_is_attached_or_called():
     assert {head[len("int ") : head.index("(")] for head in programs} == PROGRAMS
     assert len(functions) > 2 * len(programs)
     assert not re.search(r"^int ", sources.text(()), re.M)
+
+
+def test_the_loader_knows_which_maps_have_an_entry_for_each_cpu():
+    """One that it does not know has one entry, and whatever runs on another CPU is lost."""
+    assert sorted(re.findall(r"^BY_CPU\((\w+),", sources.text(), re.M)) == sorted(BY_CPU)
 
 
 def test_sources_say_their_licence():
