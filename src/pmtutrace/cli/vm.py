@@ -271,7 +271,7 @@ def _console(line: str) -> None:
 
 
 def _show_note(error: VmError) -> None:
-    """Print the last lines of a dead guest's console."""
+    """Print what a dead guest's console said."""
     for note in getattr(error, "__notes__", ()):
         for line in note.splitlines():
             _say(f"    {line}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import secrets
 import selectors
 import signal
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from pmtutrace.errors import VmError
 from pmtutrace.vm import initramfs, qemu, virtiofs
+from pmtutrace.vm.console import Console
 
 if TYPE_CHECKING:
     import subprocess
@@ -25,10 +25,7 @@ if TYPE_CHECKING:
     from pmtutrace.vm.qemu import Machine
 
 READY_LIMIT = 120.0  # seconds; 3 to 11 are usual under TCG, more beside other work
-CONSOLE_LINES = 40  # of a dead guest's console, in the error's note
-
-_CAUSE = re.compile(r"Kernel panic - not syncing: (.*)|\b(BUG: .*)|^guest: (.*)")
-_STAMP = re.compile(r"^\[ *\d+\.\d+\] ")
+LOG_LINES = 40  # of virtiofsd and QEMU themselves, in the note of a guest that was never ready
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +101,9 @@ class Guest:
         self._machine = machine
         self._job = job
         self._listener = listener
-        self._console: deque[str] = deque(maxlen=CONSOLE_LINES)
-        self._log: deque[str] = deque(maxlen=CONSOLE_LINES)  # of virtiofsd and QEMU themselves
+        self._console = Console()
+        self._log: deque[str] = deque(maxlen=LOG_LINES)
         self._partial: dict[str, bytes] = {}
-        self._cause = ""
         self._ready = 0.0
         self._qemu: subprocess.Popen[bytes] | None = None
         self._streams = {
@@ -129,7 +125,7 @@ class Guest:
 
         Raises:
             NotReadyError: it died, or took too long, before it was ready.
-            VmError: it died later, or the command took too long. The last lines of its console are
+            VmError: it died later, or the command took too long. What its console said last is
                 the error's note.
         """
         started = time.monotonic()
@@ -225,9 +221,7 @@ class Guest:
             if name == "log":
                 self._log.append(text)
             else:
-                self._console.append(text)
-                # A long trace may follow, and only the end of the console is kept.
-                self._cause = self._cause or _cause_in(text)
+                self._console.add(text)
                 self._listener.console(text)
 
     def _ended(self) -> bool:
@@ -241,7 +235,7 @@ class Guest:
 
     def _dead(self) -> VmError:
         """Return the error of a guest whose QEMU has ended."""
-        cause = self._cause
+        cause = self._console.cause
         if not cause and self._qemu is not None and (code := self._qemu.wait()):
             cause = f"{qemu.PROGRAM} ended with code {code}"
         kind = VmError if self._ready else NotReadyError
@@ -256,17 +250,11 @@ class Guest:
         return self._noted(NotReadyError(what))
 
     def _noted(self, error: VmError) -> VmError:
-        lines = [*([] if self._ready else self._log), *self._console]
+        lines = [*([] if self._ready else self._log), *self._console.lines()]
         lines += [part.decode(errors="replace") for part in self._partial.values()]
         if text := "\n".join(line for line in lines if line.strip()):
             error.add_note(text)
         return error
-
-
-def _cause_in(line: str) -> str:
-    """Return why a guest died, if a line of its console says so."""
-    found = _CAUSE.search(_STAMP.sub("", line))
-    return next((text for text in found.groups() if text), "") if found else ""
 
 
 def job_mark() -> str:

@@ -93,7 +93,7 @@ def run(
         UsageError: a folder that a guest cannot share.
         PrivilegeError: not root.
         VmError: something is not installed, or the guest was not ready twice, or died, or the
-            command took too long. The last lines of the console are the error's note.
+            command took too long. What the console said last is the error's note.
     """
     listener = listener or Listener()
     machine = qemu.with_kvm(machine or Machine(), lambda trial: _boots(kernel, trial))
