@@ -1,5 +1,6 @@
 """The tracer as a library: exact counters whatever happens to the events."""
 
+import contextlib
 import os
 import resource
 import subprocess
@@ -18,6 +19,7 @@ from pmtutrace.lab.run import exercise
 from pmtutrace.lab.scenarios import named
 from pmtutrace.lab.scenarios.routed import STRANGER, A, B, routed
 from pmtutrace.lab.traffic import COUNT, Traffic, send
+from pmtutrace.pmtu.watch import Watch
 from pmtutrace.tracing.tracer import Settings, Tracer
 
 pytestmark = pytest.mark.live
@@ -156,6 +158,19 @@ def test_a_namespace_can_be_added_later(net):
         assert sum(value[0] for value in of(net, tracer).values()) == COUNT
 
 
+def test_attached_it_follows_path_mtus_and_counts_once_it_is_started(net):
+    with contextlib.closing(Tracer(Settings(netns={net["r"].inum}, every=True))) as tracer:
+        tracer.attach()
+        tracer.follow(Watch({net["r"].inum}, listen=not tracer.tells("received")))
+        send(net, V4)
+        assert tracer.counters() == {}
+        assert tracer.poll() == []
+        tracer.start()
+        send(net, V4)
+        assert sum(value[0] for value in of(net, tracer).values()) == COUNT
+        assert len(tracer.poll()) == COUNT
+
+
 def test_starting_in_the_middle_of_a_storm_leaves_no_wrong_verdict(net):
     """A message may have been sent before its drop could be seen: later drops are not told."""
     over = threading.Event()
@@ -249,6 +264,7 @@ def test_no_descriptor_is_left():
 STARTS = """
 import os, resource
 from pmtutrace.errors import LoadError
+from pmtutrace.pmtu.watch import Watch
 from pmtutrace.tracing.tracer import Settings, Tracer
 
 def held():

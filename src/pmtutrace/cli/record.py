@@ -91,10 +91,12 @@ def record(**options: Any) -> int:  # noqa: ANN401 -- whatever the options above
     settings = choice.settings(options, spaces, options["snaplen"])
     ending = _Ending()
     # Around the tracer: a signal that comes late must not change the code that is passed on.
-    with on_signal(ending.take), Tracer(settings) as tracer:
+    with on_signal(ending.take), contextlib.closing(Tracer(settings)) as tracer:
+        tracer.attach()
         choice.say_blind(tracer)
         followed = choice.follow_paths(tracer, spaces) is not None
         recording.options["paths"] = followed  # whether path MTUs could be followed
+        tracer.start()
         return _record(tracer, wanted, recording, options, ending)
 
 

@@ -51,11 +51,12 @@ def trace(**options: Any) -> int:  # noqa: ANN401 -- whatever the options above 
     with contextlib.closing(Tracer(choice.settings(options, spaces))) as tracer:
         tracer.begin(choice.import_paths)
         choice.import_paths()  # until all is attached, the kernel is busy and we are not
+        tracer.attach()
+        choice.say_blind(tracer)
+        tally = choice.follow_paths(tracer, spaces)
         tracer.start()
         with on_interrupt(tracer.stop):
             began = time.monotonic()
-            choice.say_blind(tracer)
-            tally = choice.follow_paths(tracer, spaces)
             if options["ready_file"]:
                 choice.say_ready(options["ready_file"])
             privileges.keep()

@@ -90,10 +90,16 @@ class Tracer:
         """
         self._begun = self._begun or KernelSide(self.settings, meanwhile)
 
-    def start(self) -> None:
-        """Load and attach everything, or nothing."""
+    def attach(self) -> None:
+        """Load and attach everything, or nothing; no drop is counted before :meth:`start`.
+
+        For who has other things to do while the kernel ends what it had in hand, and closes the
+        tracer whatever comes of them.
+        """
+        if self._kernel is not None:
+            return
         self._begun = kernel = self._begun or KernelSide(self.settings)
-        try:
+        with self._closed_on_error():
             kernel.attach()
             from pmtutrace.tracing.naming import Namer
 
@@ -101,8 +107,18 @@ class Tracer:
             self._path_size = kernel.image.layout.structs["path_event"].size
             room = kernel.image.entries("ring")
             self._ring = libbpf.Ring(kernel.loader.maps["ring"], room, self._take)
-            kernel.count()
             self._kernel = kernel
+
+    def start(self) -> None:
+        """Attach everything, or nothing, and begin to count."""
+        self.attach()
+        with self._closed_on_error():
+            self._running().count()
+
+    @contextlib.contextmanager
+    def _closed_on_error(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             self.close()
             raise LoadError(f"the event ring cannot be read: {error.strerror}") from error
