@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 
 import pytest
 
+from pinned import on
 from pmtutrace import lab
 from pmtutrace.lab import packets
 from pmtutrace.lab.scenarios.routed import R_TO_A, STRANGER, routed
@@ -29,17 +29,6 @@ def raw(node):
     sender = node.run(lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW))
     sender.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, 128 << 20)
     return sender
-
-
-@contextlib.contextmanager
-def on(cpu):
-    """Stay on one CPU, as does what a veth is given meanwhile."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {cpu})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
 
 
 def counted(tracer):

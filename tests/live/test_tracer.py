@@ -11,6 +11,7 @@ import time
 import pytest
 from traced import COMMAND, Trace
 
+from pinned import on
 from pmtutrace import lab
 from pmtutrace.errors import NotSupported
 from pmtutrace.events import Drop
@@ -118,18 +119,10 @@ def test_a_full_ring_loses_events_and_no_count(net):
         assert [value[0] for value in of(net, tracer).values()] == [9001]
 
 
-@pytest.fixture
-def one_cpu():
-    """All that is sent is counted on one CPU, as far as the router is concerned."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(before)})
-    yield
-    os.sched_setaffinity(0, before)
-
-
-@pytest.mark.usefixtures("one_cpu")
 def test_what_was_not_streamed_comes_with_the_next_event(net):
-    with Tracer(Settings(netns={net["r"].inum}, every=True)) as tracer:
+    """What is sent from one CPU is counted there, as far as the router is concerned."""
+    everything = Settings(netns={net["r"].inum}, every=True)
+    with on(min(os.sched_getaffinity(0))), Tracer(everything) as tracer:
         send(net, Traffic("udp", "a", A[4], B[4], count=9001))
         first = sum(event.count for event in tracer.poll())
         send(net, V4)

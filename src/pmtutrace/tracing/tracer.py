@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Self
 from pmtutrace.errors import LoadError, NotSupported
 from pmtutrace.kernel import cpus, libbpf
 from pmtutrace.tracing import clock
-from pmtutrace.tracing.counting import Counting
 from pmtutrace.tracing.kernelside import KernelSide
 from pmtutrace.tracing.settings import Settings
 
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from pmtutrace.kernel.image import Image
     from pmtutrace.kernel.loader import Attached
     from pmtutrace.pmtu.watch import Watch
+    from pmtutrace.tracing.counting import Counting
     from pmtutrace.tracing.moves import Move, Moves
     from pmtutrace.tracing.paths import Paths
     from pmtutrace.tunnels.inventory import Inventory
@@ -335,6 +335,8 @@ class Tracer:
 
     def _running_counting(self) -> Counting:
         if self._counting is None:
+            from pmtutrace.tracing.counting import Counting
+
             kernel = self._running()
             self._counting = Counting(kernel.image, kernel.loader.maps)
         return self._counting
