@@ -248,6 +248,7 @@ def test_the_table_has_what_was_counted(chromium, page_of_a_night):
     truth = dict.fromkeys(("told", "suppressed", "lost", "never attempted", "local"), 0)
     with shown(chromium, page_of_a_night) as page:
         page.click("#as-table summary")
+        page.wait_for_selector("#values tbody tr")  # it is filled once it has been opened
         heads = page.locator("#values thead th").all_inner_texts()
         cells = page.locator("#values tbody tr").evaluate_all(
             "rows => rows.map(row => [...row.cells].map(cell => cell.innerText))"
