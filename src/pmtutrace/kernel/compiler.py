@@ -7,6 +7,7 @@ alone.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -62,6 +63,7 @@ class Compiler:
         self._waiting = _interpreters()
         self._child = self._start()
         self._missing = ""
+        self._folders = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
         return self
@@ -72,9 +74,12 @@ class Compiler:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._child.returncode is None:
-            self._child.kill()
-            self._child.communicate()
+        # Folders go once nobody is left who could put something into them: the child's own forks
+        # die with it, and until then hold its stderr open.
+        with self._folders:
+            if self._child.returncode is None:
+                self._child.kill()
+                self._child.communicate()
 
     def _start(self) -> subprocess.Popen[str]:
         command = [self._waiting.pop(0), "-s", str(CHILD)]
@@ -107,15 +112,15 @@ class Compiler:
         """
         import tempfile  # takes as long as all else here, and BCC is to be started first
 
-        with tempfile.TemporaryDirectory(prefix="pmtutrace-") as folder:
-            _tree(Path(folder), header)
-            flags = [*FLAGS, *READ, f"-I{sources.folder() / 'include'}"]
-            marks = {f"CALL_{name}": number for name, number in CALLED.items()}
-            marks |= {f"VALUE_{name}": number for number, name in enumerate(VALUES)}
-            flags += [f"-D{name}={value}" for name, value in sorted((defines | marks).items())]
-            texts = [sources.text(part) for part in parts]
-            job = {"flags": flags, "parts": texts, "tree": folder, "values": VALUES}
-            return _joined(self._run(job))
+        folder = self._folders.enter_context(tempfile.TemporaryDirectory(prefix="pmtutrace-"))
+        _tree(Path(folder), header)
+        flags = [*FLAGS, *READ, f"-I{sources.folder() / 'include'}"]
+        marks = {f"CALL_{name}": number for name, number in CALLED.items()}
+        marks |= {f"VALUE_{name}": number for number, name in enumerate(VALUES)}
+        flags += [f"-D{name}={value}" for name, value in sorted((defines | marks).items())]
+        texts = [sources.text(part) for part in parts]
+        job = {"flags": flags, "parts": texts, "tree": folder, "values": VALUES}
+        return _joined(self._run(job))
 
     def _run(self, job: dict[str, Any]) -> list[dict[str, Any]]:
         while True:

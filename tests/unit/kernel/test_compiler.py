@@ -2,7 +2,9 @@
 
 import os
 import shutil
+import signal
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -189,8 +191,6 @@ def test_what_is_declared_of_bcc_is_as_bcc_declares_it(header, monkeypatch):
 
 @pytest.mark.live
 def test_nothing_is_left_behind(header, tmp_path, monkeypatch):
-    import tempfile
-
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with compiler.Compiler() as bcc:
         bcc.compile(header, {})
@@ -198,3 +198,28 @@ def test_nothing_is_left_behind(header, tmp_path, monkeypatch):
     with compiler.Compiler() as bcc:
         child = bcc._child
     assert child.returncode is not None
+
+
+# What it writes is a stand-in for the files that each part makes, at any moment.
+BUSY = """
+import itertools, json, pathlib, sys
+tree = pathlib.Path(json.load(sys.stdin)["tree"])
+for number in itertools.count():
+    (tree / f"{number % 99}").mkdir(exist_ok=True)
+"""
+
+
+def test_nothing_is_left_of_a_compiler_that_is_still_writing(tmp_path, monkeypatch):
+    child, folder = tmp_path / "busy.py", tmp_path / "temporary"
+    child.write_text(BUSY)
+    folder.mkdir()
+    monkeypatch.setattr(compiler, "CHILD", child)
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    try:
+        with pytest.raises(KeyboardInterrupt), compiler.Compiler() as bcc:
+            bcc.compile("", {})
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert os.listdir(folder) == []  # noqa: PTH208
