@@ -151,7 +151,8 @@ static __always_inline bool settle(struct near_count *near,
  * full, the one that takes in all the rest with the same verdict and cause. */
 static __always_inline struct flow_count *counter_of(struct refusal *r)
 {
-	struct digest digest = r->digest;
+	struct far_digest far = { .digest = r->digest };
+	struct digest *digest = &far.digest;
 	struct flow_key *key = &r->key;
 	__u32 cpu = bpf_get_smp_processor_id(), rest;
 	struct near_counts *own = near_counts.lookup(&cpu);
@@ -160,20 +161,21 @@ static __always_inline struct flow_count *counter_of(struct refusal *r)
 
 	if (!own)
 		return 0; /* cannot be */
-	near = &own->place[digest.first >> (64 - NEAR_BITS)];
+	near = &own->place[digest->first >> (64 - NEAR_BITS)];
 	kept(near);
 	r->first = false;
-	if (near->digest.first == digest.first &&
-	    near->digest.second == digest.second)
+	if (near->digest.first == digest->first &&
+	    near->digest.second == digest->second)
 		return &near->count;
-	count = counts.lookup(&digest);
+	far.cpu = cpu;
+	count = counts.lookup(&far);
 	if (count)
 		return count;
-	if (name_digest(&digest, r)) {
-		if (settle(near, &digest, r->nests))
+	if (name_digest(digest, r)) {
+		if (settle(near, digest, r->nests))
 			return &near->count;
-		counts.insert(&digest, the_zeros());
-		count = counts.lookup(&digest);
+		counts.insert(&far, the_zeros());
+		count = counts.lookup(&far);
 		if (count)
 			return count;
 	}

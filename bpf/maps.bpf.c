@@ -77,9 +77,12 @@ TABLE("hash", __u32, __u8, watched_netns, 4096, 0);
 
 /* Exact. Nothing is ever deleted: a program may be holding an entry. Entries
  * are made when needed where the kernel can do so in any context (6.1,
- * 7c8199e24fa0); making all of them ahead takes 70 ms and 15 MB. The kernel
- * takes 80 ns to hash and compare a whole flow_key, and 20 for its digest. */
-TABLE("percpu_hash", struct digest, struct flow_count, counts, MAX_FLOWS,
+ * 7c8199e24fa0); all of them made ahead are 20 MB. The kernel takes 80 ns to
+ * hash and compare a whole flow_key, and 20 for its digest. Not a per-CPU hash:
+ * what a program makes there comes out of a reserve of some hundred entries
+ * that a worker fills up when it gets to run, and takes three times as long.
+ * The loader gives it more entries where there are more CPUs. */
+TABLE("hash", struct far_digest, struct flow_count, counts, MAX_FLOWS,
       COUNTS_FLAGS);
 /* Counters in places that their digests say, which are found without a search:
  * whoever came first on a CPU keeps the place, all others are in counts. The

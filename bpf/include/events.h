@@ -142,6 +142,13 @@ struct digest {
 };
 _Static_assert(sizeof(struct digest) == 16, "digest");
 
+/* The same of one CPU, which has a counter of its own. */
+struct far_digest {
+	struct digest digest;
+	__u64 cpu;
+};
+_Static_assert(sizeof(struct far_digest) == 24, "far_digest");
+
 /* A counter in the place that the upper bits of its digest's first half say,
  * the digest being zero where the place is free. */
 struct near_count {

@@ -18,12 +18,14 @@ from pmtutrace.kernel.plan import COLD
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pmtutrace.kernel.image import Image
+    from pmtutrace.kernel.image import Image, Map
     from pmtutrace.kernel.ladder import Attachment, Cost, Hook, Rung
     from pmtutrace.kernel.plan import Step
 
 
 BY_CPU = ("cpus", "near_counts")  # arrays with an entry for each CPU
+# Each CPU that counts a flow has an entry of its own in `counts`; of most flows that is one or two.
+CPUS_OF_A_FLOW = 4
 
 
 class Attached(NamedTuple):
@@ -77,7 +79,7 @@ class Loader:
                     entry.name,
                     entry.key_size,
                     entry.leaf_size,
-                    cpus.possible() if entry.name in BY_CPU else entry.max_entries,
+                    _entries(entry),
                     entry.flags,
                 )
                 self.maps[entry.name] = fd
@@ -215,6 +217,15 @@ class Loader:
     def programs(self) -> Iterable[tuple[str, int]]:
         """Return the loaded programs: name and descriptor."""
         return [(name, fd) for (name, _), fd in self._programs.items()]
+
+
+def _entries(map_: Map) -> int:
+    """Return how many entries a map gets on this machine."""
+    if map_.name in BY_CPU:
+        return cpus.possible()
+    if map_.name == "counts":
+        return map_.max_entries * min(cpus.possible(), CPUS_OF_A_FLOW)
+    return map_.max_entries
 
 
 def _key(attachment: Attachment) -> tuple[str, str]:

@@ -26,6 +26,7 @@ class Counting:
         self._maps = maps
         self._cpus = cpus.possible()
         self._digest = structs["digest"].size
+        self._far_digest = structs["far_digest"].size
         self._key = structs["flow_key"].size
         self._near = structs["near_count"].size
         self._count = structs["flow_count"].size
@@ -40,7 +41,7 @@ class Counting:
 
         There may be two for a CPU, and none for one that has not counted; their sums count.
         """
-        far = dict(libbpf.map_items(self._maps["counts"], self._digest, self._count * self._cpus))
+        far = self._far()
         # Read after those counters: the number says that a key is there, and comes before them.
         number = libbpf.map_lookup(self._maps["number_of_keys"], ONLY, 8)
         if int.from_bytes(number, "little") > len(self._keys):
@@ -51,6 +52,14 @@ class Counting:
             for digest, key in self._keys.items()
             if (octets := far.get(digest, b"") + b"".join(near.get(digest, ())))
         ]
+
+    def _far(self) -> dict[bytes, bytes]:
+        """Return by digest what is in the table, of all CPUs in a row."""
+        found: dict[bytes, bytes] = {}
+        for key, octets in libbpf.map_items(self._maps["counts"], self._far_digest, self._count):
+            digest = key[: self._digest]
+            found[digest] = found[digest] + octets if digest in found else octets
+        return found
 
     def _nearby(self) -> dict[bytes, list[bytes]]:
         """Return by digest what is counted in places of their own, by CPU."""

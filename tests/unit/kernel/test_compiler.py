@@ -140,7 +140,7 @@ def test_what_comes_out(header):
     maps = {entry["name"]: entry for entry in compiled["maps"]}
     names, used = [entry["name"] for entry in compiled["maps"]], set()
     assert maps["counts"]["max_entries"] == 1024
-    assert maps["counts"]["key_size"] == 16
+    assert maps["counts"]["key_size"] == 24
     assert maps["keys"]["leaf_size"] == 100
     assert maps["ring"]["max_entries"] == 8 * 4096
     assert {"kfree_skb", "icmp_send"} <= {program["name"] for program in compiled["programs"]}
