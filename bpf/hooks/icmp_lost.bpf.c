@@ -95,8 +95,7 @@ static __always_inline void mark_lost(struct news *news,
 }
 
 /* The line of a message that cannot be laid to a drop to come. */
-static __always_inline void stream_lost(struct config *cfg, struct sk_buff *skb,
-					struct refusal *r)
+static __always_inline void stream_lost(struct sk_buff *skb, struct refusal *r)
 {
 	struct event *event = reserve_event(EVENT_ICMP_LOST, &r->key);
 
@@ -107,7 +106,7 @@ static __always_inline void stream_lost(struct config *cfg, struct sk_buff *skb,
 	event->reason = r->reason;
 	event->news_hook = r->hook;
 	event->length = network_length(skb, &r->packet);
-	copy_packet(event, &r->packet, cfg->caplen);
+	copy_packet(event, &r->packet, sizeof(event->packet)); /* to be read */
 	stream(event);
 }
 
@@ -246,5 +245,5 @@ static __always_inline void message_lost(struct config *cfg,
 	lose_message(cfg, skb, r, bare);
 	forget();
 	if (r->line)
-		stream_lost(cfg, skb, r);
+		stream_lost(skb, r);
 }

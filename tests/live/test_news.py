@@ -12,7 +12,8 @@ pytestmark = pytest.mark.live
 
 @pytest.fixture(scope="module")
 def tracer():
-    with Tracer(Settings(every=True)) as attached:
+    # A message is read whatever is kept of packets.
+    with Tracer(Settings(every=True, snaplen=0)) as attached:
         yield attached
 
 

@@ -123,10 +123,8 @@ def wanted(options: dict[str, Any], spaces: Collection[int] | None) -> Filter:
     )
 
 
-def settings(
-    options: dict[str, Any], spaces: Collection[int] | None, snaplen: int = 128
-) -> Settings:
-    """Return what the options ask of a tracer."""
+def settings(options: dict[str, Any], spaces: Collection[int] | None, snaplen: int) -> Settings:
+    """Return what the options ask of a tracer, and how much of each packet is wanted."""
     from pmtutrace.tracing.tracer import Settings
 
     return Settings(

@@ -108,7 +108,7 @@ def _capture(options: dict[str, Any]) -> None:
     wanted = choice.wanted(options, spaces)
     names = LiveNames()
     with (
-        Tracer(choice.settings(options, spaces)) as tracer,
+        Tracer(choice.settings(options, spaces, pcapng.SNAPLEN)) as tracer,
         on_interrupt(tracer.stop),
         _output(options["fifo"], tracer) as out,
     ):
