@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import struct
 import subprocess
+import sys
 import time
 from collections import Counter
 from dataclasses import replace
@@ -379,3 +380,38 @@ def test_what_makes_no_sense_leaves_nothing_behind(path, words):
     assert len(done.stderr.splitlines()) == 2
     assert "hint: " in done.stderr
     assert not path.exists()
+
+
+READ_ALL_THE_TIME = """
+import os, sys
+from pmtutrace import paths
+from pmtutrace.cli import lookout, main
+holds = (
+    "import sqlite3, sys, time; sql = sqlite3.connect(sys.argv[-1]); sql.execute('BEGIN'); "
+    "sql.execute('SELECT * FROM manifest').fetchall(); time.sleep(60)"
+)
+lookout.LAST_S = 0
+module = paths.module
+def held(name, *words):
+    if "report" not in words:
+        return module(name, *words)
+    return [sys.executable, "-c", holds, *words], dict(os.environ)
+paths.module = held
+main.main(sys.argv[1:])
+"""
+
+
+def test_looking_for_findings_keeps_no_session_from_being_one_file(tmp_path):
+    words = ("record", "--findings", "-w", tmp_path / "s.pmtu", "--rotate", "2s", "-d", "5")
+    done = subprocess.run(
+        [sys.executable, "-c", READ_ALL_THE_TIME, *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=ENDS_WITHIN_S,
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "joined" not in done.stderr
+    names = {path.name for path in tmp_path.iterdir()}
+    assert len(names) >= 2
+    assert {name.rpartition(".")[2] for name in names} == {"pmtu"}

@@ -73,6 +73,12 @@ class Lookout:
         elif now >= self._due:
             self._look(status)
 
+    def let_go(self) -> None:
+        """Give up a look that is under way, and begin another one soon."""
+        if self._child is not None:
+            self._end(self._child)
+            self._due = 0.0
+
     def close(self, status: Status, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Look once more, for some seconds, if there was anything since; then end.
 

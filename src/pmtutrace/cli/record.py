@@ -23,6 +23,7 @@ from pmtutrace.printable import printable
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from pmtutrace.cli.lookout import Lookout
     from pmtutrace.session.recorder import Recording, Status
     from pmtutrace.tracing import Tracer
     from pmtutrace.tracing.filters import Filter
@@ -198,10 +199,15 @@ def _record(
 
             def tick(status: Status) -> None:
                 show(status)
-                look(status)
+                if look:
+                    look.tick(status)
                 alive()
 
-            recorder.run(options["duration"], tick)
+            def let_go() -> None:
+                if look:
+                    look.let_go()
+
+            recorder.run(options["duration"], tick, let_go)
             service.stopping()
     if not recorder.status.single:
         _say(f"{recorder.status.path}: its -wal belongs to it and could not be joined")
@@ -268,16 +274,16 @@ def _say(sentence: str) -> None:
 @contextlib.contextmanager
 def _lookout(
     status: Status, alive: Callable[[], None], *, wanted: bool
-) -> Iterator[Callable[[Status], None]]:
-    """Give what looks for findings meanwhile, and once more at the end."""
+) -> Iterator[Lookout | None]:
+    """Give what looks for findings meanwhile, and once more at the end, if that is wanted."""
     if not wanted:
-        yield lambda _: None
+        yield None
         return
     from pmtutrace.cli.lookout import Lookout, told
 
     lookout = Lookout(told, _say)
     try:
-        yield lookout.tick
+        yield lookout
     finally:
         lookout.close(status, alive)
 

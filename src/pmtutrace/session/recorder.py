@@ -111,13 +111,23 @@ class Recorder:
         self._writer = self._begin()
 
     def run(
-        self, seconds: float | None = None, tick: Callable[[Status], None] = lambda _: None
+        self,
+        seconds: float | None = None,
+        tick: Callable[[Status], None] = lambda _: None,
+        let_go: Callable[[], None] = lambda: None,
     ) -> None:
-        """Record for some seconds, or until the tracer is stopped; ``tick`` is called each second.
+        """Record for some seconds, or until the tracer is stopped.
+
+        Args:
+            seconds: None for no limit.
+            tick: is called each second.
+            let_go: is called before a session is closed: whoever reads it at that moment keeps it
+                from becoming one file.
 
         Raises:
             SessionError: the session cannot be written, for a reason that will not pass.
         """
+        self._let_go = let_go
         end = None if seconds is None else time.monotonic() + seconds
         due = time.monotonic() + EVERY_S
         try:
@@ -166,8 +176,12 @@ class Recorder:
                 there = schema.ExceptionThere(dump.ts, dump.netns, known.dev, known.item)
                 writer.state(there)
 
+    def _finish(self, writer: Writer) -> None:
+        self._let_go()
+        writer.close(ended=time.time_ns())
+
     def _close(self) -> None:
-        self._writer.close(ended=time.time_ns())
+        self._finish(self._writer)
         self.status.single = self._writer.single
         self.status.size = self._writer.size()
 
@@ -319,7 +333,7 @@ class Recorder:
                 self._say(f"{error.message}; {old.path.name} goes on")
             self.status.full = True
             return
-        old.close(ended=time.time_ns())
+        self._finish(old)
         self._tidy_due = 0.0
 
 

@@ -1,6 +1,8 @@
 """Findings while a recording goes on, looked for by the real child in sessions made up."""
 
+import os
 import select
+import sys
 import time
 
 import pytest
@@ -106,6 +108,33 @@ def test_the_end_brings_what_is_new(recorded, monkeypatch):
     recorded.writer.close()
     recorded.lookout.close(recorded.status)
     assert len(recorded.told) == 1
+
+
+HOLDS = """
+import sqlite3, sys, time
+sql = sqlite3.connect(sys.argv[1])
+sql.execute("BEGIN")
+sql.execute("SELECT * FROM manifest").fetchall()
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_who_reads_a_session_lets_go_of_it_before_it_is_closed(recorded, monkeypatch):
+    def module(_name, *words):
+        return [sys.executable, "-c", HOLDS, words[-1]], dict(os.environ)
+
+    recorded.second(moved(7))
+    with monkeypatch.context() as patched:
+        patched.setattr(lookout.paths, "module", module)
+        recorded.lookout.tick(recorded.status)
+    while not os.fstat(recorded.lookout._out.fileno()).st_size:
+        select.select([], [], [], 0.02)
+    recorded.lookout.let_go()
+    recorded.writer.close()
+    assert recorded.writer.single
+    recorded.tick()  # and looks again
+    assert recorded.said == []
 
 
 def test_a_look_that_fails_is_said_once_and_tried_again(recorded, tmp_path):
