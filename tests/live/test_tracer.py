@@ -257,7 +257,6 @@ def test_no_descriptor_is_left():
 STARTS = """
 import os, resource
 from pmtutrace.errors import LoadError
-from pmtutrace.pmtu.watch import Watch
 from pmtutrace.tracing.tracer import Settings, Tracer
 
 def held():
