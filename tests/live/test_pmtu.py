@@ -71,6 +71,15 @@ def test_after_each_of_many_random_actions_it_is_what_iproute2_shows(net, watch)
     )
 
 
+def is_new(change, lifetime_s):
+    """Return whether an exception that was read later than it was set has its life before it.
+
+    The kernel counts what is left from its last tick on: when it was read, not when we began to
+    read, and up to a tick too much.
+    """
+    return lifetime_s - 10 < change.expires < lifetime_s + 1
+
+
 @pytest.mark.parametrize("family", [4, 6])
 class TestWords:
     def test_created_lowered_flushed(self, net, watch, family):
@@ -85,7 +94,7 @@ class TestWords:
         )
         assert (change.dev, change.gateway, change.table) == ("a0", GATES[family]["r"], 254)
         assert change.netns == net["a"].inum
-        assert 590 < change.expires <= 600
+        assert is_new(change, 600)
         assert 0 <= time.time_ns() - change.ts < WITHIN_S * 1e9
         assert provoke(net, family, second, 1350)
         assert words(watch.look()) == {"created"}
@@ -134,7 +143,7 @@ class TestWords:
         finally:
             lifetime(node, family, 600)
         assert change.change == "lowered"
-        assert (change.expires > 600) == (family == 4)
+        assert is_new(change, {4: 900, 6: 600}[family])
 
     def test_a_route_that_goes_takes_its_own_along(self, net, watch, family):
         node, (first, second) = net["a"], TARGETS[family][:2]
