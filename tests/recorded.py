@@ -20,6 +20,16 @@ STATES = (
         TS, NETNS, "eth0", PathMtu(4, "192.0.2.2", None, 2, "192.0.2.9", 254, 552, True, 12.5)
     ),
 )
+# A program that reads the session that it is given, and holds on to it until it is ended.
+HOLDS = """
+import signal, sqlite3, sys
+sql = sqlite3.connect(sys.argv[-1])
+sql.execute("BEGIN")
+sql.execute("SELECT * FROM manifest").fetchall()
+print("held", flush=True)
+signal.alarm(60)  # should nobody end it
+signal.pause()
+"""
 
 
 def counted(verdict="told", flow=FLOW, **changes):

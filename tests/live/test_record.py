@@ -22,6 +22,7 @@ from pmtutrace import lab
 from pmtutrace.lab import Traffic
 from pmtutrace.lab.scenarios.routed import STRANGER, A, B, routed
 from pmtutrace.lab.traffic import COUNT, send
+from recorded import HOLDS
 
 pytestmark = pytest.mark.live
 TOLD = Traffic("udp", "a", A[4], B[4])
@@ -382,20 +383,16 @@ def test_what_makes_no_sense_leaves_nothing_behind(path, words):
     assert not path.exists()
 
 
-READ_ALL_THE_TIME = """
+READ_ALL_THE_TIME = f"""
 import os, sys
 from pmtutrace import paths
 from pmtutrace.cli import lookout, main
-holds = (
-    "import sqlite3, sys, time; sql = sqlite3.connect(sys.argv[-1]); sql.execute('BEGIN'); "
-    "sql.execute('SELECT * FROM manifest').fetchall(); time.sleep(60)"
-)
 lookout.LAST_S = 0
 module = paths.module
 def held(name, *words):
     if "report" not in words:
         return module(name, *words)
-    return [sys.executable, "-c", holds, *words], dict(os.environ)
+    return [sys.executable, "-c", {HOLDS!r}, *words], dict(os.environ)
 paths.module = held
 main.main(sys.argv[1:])
 """

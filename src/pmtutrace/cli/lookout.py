@@ -102,6 +102,8 @@ class Lookout:
         child.kill()
         child.wait()
         self._child = None
+        if self._out is not None:
+            self._out.close()
         self._seen = ()  # nothing came of that look
 
     def _look(self, status: Status) -> None:

@@ -23,7 +23,6 @@ from pmtutrace.printable import printable
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from pmtutrace.cli.lookout import Lookout
     from pmtutrace.session.recorder import Recording, Status
     from pmtutrace.tracing import Tracer
     from pmtutrace.tracing.filters import Filter
@@ -193,19 +192,14 @@ def _record(
             service.alive(_line(recorder.status, time.monotonic() - began))
 
         with (
-            _lookout(recorder.status, alive, wanted=options["findings"]) as look,
+            _lookout(recorder.status, alive, wanted=options["findings"]) as (look, let_go),
             _progress(began, quiet=child is not None) as show,
         ):
 
             def tick(status: Status) -> None:
                 show(status)
-                if look:
-                    look.tick(status)
+                look(status)
                 alive()
-
-            def let_go() -> None:
-                if look:
-                    look.let_go()
 
             recorder.run(options["duration"], tick, let_go)
             service.stopping()
@@ -274,16 +268,16 @@ def _say(sentence: str) -> None:
 @contextlib.contextmanager
 def _lookout(
     status: Status, alive: Callable[[], None], *, wanted: bool
-) -> Iterator[Lookout | None]:
-    """Give what looks for findings meanwhile, and once more at the end, if that is wanted."""
+) -> Iterator[tuple[Callable[[Status], None], Callable[[], None]]]:
+    """Give what looks for findings meanwhile, and what ends a look; look once more at the end."""
     if not wanted:
-        yield None
+        yield lambda _: None, lambda: None
         return
     from pmtutrace.cli.lookout import Lookout, told
 
     lookout = Lookout(told, _say)
     try:
-        yield lookout
+        yield lookout.tick, lookout.let_go
     finally:
         lookout.close(status, alive)
 

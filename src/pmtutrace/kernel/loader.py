@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from pmtutrace.errors import LoadError, PrivilegeError
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
     from pmtutrace.kernel.plan import Step
 
 
-BY_CPU = ("cpus", "near_counts")  # arrays with an entry for each CPU
-# Each CPU that counts a flow has an entry of its own in `counts`; of most flows that is one or two.
-CPUS_OF_A_FLOW = 4
+# Maps that have entries for each CPU, and for how many CPUs at most: who counts a flow has an entry
+# of its own in `counts`, and few CPUs see the same flow.
+CPUS_AT_MOST = {"cpus": sys.maxsize, "near_counts": sys.maxsize, "counts": 4}
 
 
 class Attached(NamedTuple):
@@ -221,11 +222,7 @@ class Loader:
 
 def _entries(map_: Map) -> int:
     """Return how many entries a map gets on this machine."""
-    if map_.name in BY_CPU:
-        return cpus.possible()
-    if map_.name == "counts":
-        return map_.max_entries * min(cpus.possible(), CPUS_OF_A_FLOW)
-    return map_.max_entries
+    return map_.max_entries * min(cpus.possible(), CPUS_AT_MOST.get(map_.name, 1))
 
 
 def _key(attachment: Attachment) -> tuple[str, str]:

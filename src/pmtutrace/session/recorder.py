@@ -107,6 +107,7 @@ class Recorder:
         self._lost: Tally[str] = Tally()  # since the last commit
         self._lost_before: dict[str, int] = {}
         self._surveyor = Surveyor(inventory, wanted.netns)
+        self._let_go: Callable[[], None] = lambda: None
         self._count_due = self._idle_due = self._tidy_due = 0.0
         self._writer = self._begin()
 

@@ -11,7 +11,7 @@ from pmtutrace.cli import lookout
 from pmtutrace.events import Flow
 from pmtutrace.session.recorder import Status
 from pmtutrace.session.writer import Writer
-from recorded import MANIFEST, counted, moved, second
+from recorded import HOLDS, MANIFEST, counted, moved, second
 
 SILENT = counted("suppressed", Flow("10.9.0.9", "10.77.2.1", 6, 1, 443), cause="no_route_back")
 
@@ -108,16 +108,6 @@ def test_the_end_brings_what_is_new(recorded, monkeypatch):
     recorded.writer.close()
     recorded.lookout.close(recorded.status)
     assert len(recorded.told) == 1
-
-
-HOLDS = """
-import sqlite3, sys, time
-sql = sqlite3.connect(sys.argv[1])
-sql.execute("BEGIN")
-sql.execute("SELECT * FROM manifest").fetchall()
-print("held", flush=True)
-time.sleep(60)
-"""
 
 
 def test_who_reads_a_session_lets_go_of_it_before_it_is_closed(recorded, monkeypatch):

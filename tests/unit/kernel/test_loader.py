@@ -12,4 +12,5 @@ def test_each_cpu_has_room_for_all_flows_until_there_are_very_many(there, each, 
     counts = Map("counts", 1, 24, 80, 1000, 0)
     assert loader._entries(counts) == 1000 * each
     assert loader._entries(counts._replace(name="keys")) == 1000
-    assert loader._entries(counts._replace(name="cpus", max_entries=1)) == there
+    for name in ("cpus", "near_counts"):
+        assert loader._entries(counts._replace(name=name, max_entries=1)) == there
