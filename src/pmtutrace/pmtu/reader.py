@@ -176,9 +176,15 @@ class Reader:
         return [(item, at) for item, at in found if item.family == family]
 
     def _answer(self) -> Iterator[tuple[int, int, bytes, int]]:
-        """Yield what answers the last request, up to its end."""
+        """Yield what answers the last request, up to its end, with CLOCK_MONOTONIC of each part.
+
+        The kernel writes the first part while it is asked, and each other one while that before it
+        is taken (netlink_recvmsg() calls netlink_dump()).
+        """
+        later = time.monotonic_ns()
         while True:
-            octets, at = self._asked.recv(netlink.RECEIVED_AT_MOST), time.monotonic_ns()
+            at = later
+            octets, later = self._asked.recv(netlink.RECEIVED_AT_MOST), time.monotonic_ns()
             for kind, flags, sequence, payload in netlink.messages(octets):
                 if sequence != self._sequence:
                     continue  # of a dump that failed in the middle
