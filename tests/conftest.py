@@ -3,13 +3,15 @@
 import signal
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from pmtutrace.errors import NotSupported, PrivilegeError
 from pmtutrace.kernel import privileges
 
 # How long an example takes says nothing where guests run beside: none is asked to be fast.
-settings.register_profile("beside others", deadline=None)
+settings.register_profile(
+    "beside others", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("beside others")
 
 # Under nohup, or behind a shell's "&", we would hand down that they are ignored.

@@ -56,9 +56,7 @@ def ask(data):
 
 
 # Seconds that one damaged file may take, on a busy machine.
-patient = settings(
-    deadline=4000, max_examples=150, suppress_health_check=[HealthCheck.too_slow], derandomize=True
-)
+patient = settings(deadline=4000, max_examples=150, derandomize=True)
 
 
 def test_the_file_that_gets_damaged_is_whole():
@@ -197,7 +195,6 @@ def leaves(btf, type_id, path="", offset=0):
 
 
 @settings(
-    deadline=None,
     max_examples=60,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

@@ -168,7 +168,7 @@ def surroundings(draw, tunnels):
     return found
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data(), EVENTS, COUNTERS, COUNTERS, TUNNELS, NAMES)
 def test_any_recording(data, events, counters, fragments, tunnels, name):
     collector = Collector(began=START)
