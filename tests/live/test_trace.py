@@ -302,7 +302,9 @@ def test_whatever_the_standard_streams_are(redirection, code, said):
     assert done.returncode == code
     assert done.stderr.startswith(said)
     assert "Traceback" not in done.stderr
-    assert done.stdout == "" or json.loads(done.stdout)["type"] == "summary"
+    types = [json.loads(line)["type"] for line in done.stdout.splitlines()]
+    # Before the summary comes whatever others drop on this host.
+    assert types[-1:] == ([] if redirection.startswith(">") else ["summary"])
 
 
 def test_what_the_reader_missed_is_counted_and_strict_says_so(net):
