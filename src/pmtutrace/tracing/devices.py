@@ -51,14 +51,14 @@ def _ask(inum: int, ifindex: int) -> str:
 
 def require(name: str, spaces: Collection[int] | None) -> None:
     """Raise UsageError unless some namespace that is looked at has a device of this name."""
-    seen: set[str] = set()
+    seen: dict[str, None] = {}  # in order: the machine's own namespace is its oldest
     for space in netns.all_namespaces():
         if spaces is not None and space.inum not in spaces:
             continue
         try:
-            seen.update(n for _, n in netns.run_in(space.path, socket.if_nameindex))
+            seen.update((n, None) for _, n in netns.run_in(space.path, socket.if_nameindex))
         except (OSError, PmtutraceError):
             continue  # it went away while we looked
     if name not in seen:
-        known = ", ".join(sorted(seen)[:8])
+        known = ", ".join(list(seen)[:8])
         raise UsageError(f"there is no interface {name!r}", f"there are {known}" if known else "")
