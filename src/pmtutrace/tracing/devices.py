@@ -56,7 +56,7 @@ def require(name: str, spaces: Collection[int] | None) -> None:
         if spaces is not None and space.inum not in spaces:
             continue
         try:
-            seen.update((n, None) for _, n in netns.run_in(space.path, socket.if_nameindex))
+            seen |= dict.fromkeys(n for _, n in netns.run_in(space.path, socket.if_nameindex))
         except (OSError, PmtutraceError):
             continue  # it went away while we looked
     if name not in seen:
