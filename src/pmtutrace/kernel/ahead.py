@@ -81,13 +81,11 @@ class Ahead:
         while not job.done:
             self._moved.get()
 
-    def _withdraw(self, key: Hashable) -> bool:
-        """Say if nobody has begun a job; then nobody will, and it is forgotten here."""
-        job = self._jobs.pop(key)
+    def _withdraw(self, job: _Job) -> bool:
+        """Say if nobody has begun a job; then nobody will."""
         try:
             self._waiting.remove(job)
         except ValueError:
-            self._jobs[key] = job
             return False
         return True
 
@@ -97,25 +95,23 @@ class Ahead:
         Raises:
             OSError: what the kernel said.
         """
-        if key not in self._jobs:
+        job = self._jobs.get(key)
+        if job is None:
             return None
-        if self._withdraw(key):
+        if self._withdraw(job):
+            del self._jobs[key]
             return self._loads[key]()
-        job = self._jobs[key]
         self._settle(job)
         del self._jobs[key]
         return job.result()
 
     def close(self) -> None:
         """Close what was loaded and not taken, once the kernel is done. Can be called again."""
-        for key in reversed(list(self._jobs)):
-            self._withdraw(key)
-        for key, job in list(self._jobs.items()):
-            self._settle(job)
-            del self._jobs[key]
-            if job.fd >= 0:
-                os.close(job.fd)
+        self._waiting.clear()
         for thread in self._threads:
             if thread.is_alive():
                 thread.join()
-        self._threads.clear()
+        while self._jobs:
+            _, job = self._jobs.popitem()
+            if job.fd >= 0:
+                os.close(job.fd)

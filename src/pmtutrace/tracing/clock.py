@@ -15,11 +15,26 @@ TICK_NS = round(time.clock_getres(CLOCK_MONOTONIC_COARSE) * NSEC_PER_SEC)
 HZ = NSEC_PER_SEC // TICK_NS
 # Jiffies begin five minutes before they wrap in 32 bits (include/linux/jiffies.h).
 INITIAL_JIFFIES = (1 << 32) - 300 * HZ
+# Clocks are read one after the other, and we may be kept from running in between.
+APART_NS = 20_000
+TRIES = 5
 
 
 def boot_offset() -> int:
-    """Return the nanoseconds from CLOCK_BOOTTIME to the Unix epoch, as they are now."""
-    return time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    """Return the nanoseconds from CLOCK_BOOTTIME to the Unix epoch, as they are now.
+
+    Right to half of ``APART_NS``, or as right as the best of ``TRIES`` readings.
+    """
+    best, offset = None, 0
+    for _ in range(TRIES):
+        before = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        now = time.time_ns()
+        apart = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - before
+        if best is None or apart < best:
+            best, offset = apart, now - before - apart // 2
+        if apart < APART_NS:
+            break
+    return offset
 
 
 class Ticks:

@@ -56,6 +56,7 @@ def recorded(tmp_path, monkeypatch):
     recorded = Recorded(tmp_path / "first")
     yield recorded
     recorded.lookout.close(recorded.status)
+    recorded.writer.close()
 
 
 def test_each_finding_is_told_once_over_rotations_and_anew_when_it_was_gone(recorded, tmp_path):
@@ -100,6 +101,7 @@ def test_nobody_looks_while_nothing_happens(recorded, monkeypatch):
 
 def test_the_end_brings_what_is_new(recorded, monkeypatch):
     monkeypatch.setattr(lookout, "EVERY_S", 3600)
+    monkeypatch.setattr(lookout, "LAST_S", 60)  # it is nice to whoever else is busy
     recorded.second(moved(7))
     recorded.tick()
     recorded.second(moved(23, SILENT))

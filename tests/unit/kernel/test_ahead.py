@@ -4,6 +4,7 @@ import os
 import queue
 import signal
 import threading
+import time
 
 import pytest
 
@@ -91,7 +92,13 @@ def test_closing_begins_no_more_and_waits_for_what_was_begun(kernel):
     ahead.start()
     while set(kernel.order) != set("abc"):
         kernel.begun.get(timeout=10)
-    threading.Timer(0.05, kernel.gate.set).start()
+
+    def open_the_gate():
+        while ahead._waiting:
+            time.sleep(0.001)
+        kernel.gate.set()
+
+    threading.Thread(target=open_the_gate).start()
     ahead.close()
     ahead.close()
     assert set(kernel.order) == set("abc")
@@ -118,10 +125,14 @@ def test_who_is_interrupted_while_he_waits_can_close_it(kernel):
     for _ in "ab":
         kernel.begun.get(timeout=10)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
+
+    def interrupted():
         threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+        ahead.take("a")
+
+    try:
         with pytest.raises(KeyboardInterrupt):
-            ahead.take("a")
+            interrupted()
     finally:
         signal.signal(signal.SIGINT, before)
     kernel.gate.set()

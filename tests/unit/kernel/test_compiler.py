@@ -216,10 +216,15 @@ def test_nothing_is_left_of_a_compiler_that_is_still_writing(tmp_path, monkeypat
     monkeypatch.setattr(compiler, "CHILD", child)
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     before = signal.signal(signal.SIGALRM, signal.default_int_handler)
-    signal.setitimer(signal.ITIMER_REAL, 0.3)
-    try:
-        with pytest.raises(KeyboardInterrupt), compiler.Compiler() as bcc:
+
+    def interrupted():
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        with compiler.Compiler() as bcc:
             bcc.compile("", {})
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
     finally:
         signal.signal(signal.SIGALRM, before)
     assert os.listdir(folder) == []  # noqa: PTH208

@@ -1,7 +1,9 @@
 """The search, on paths that are simulated in virtual time."""
 
+import random
+
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from simulated import Simulated
 
@@ -62,13 +64,17 @@ def test_the_longest_packets_of_all(mtu):
     assert exact(searched(Simulated(mtu), 65535)[0], mtu)
 
 
-@given(mtu=st.integers(68, 1500), seed=st.integers(0, 1 << 32), told=st.booleans())
-@settings(max_examples=200)
-def test_some_packets_are_lost_by_accident(mtu, seed, told):
-    """At 2 % each way three accidents in a row and a wrong answer are one in 15 000 paths."""
-    path = Simulated(mtu, tells=mtu if told else None, loss=0.02, seed=seed % 500)
-    search, _ = searched(path)
-    assert exact(search, mtu)
+def test_some_packets_are_lost_by_accident():
+    """At 2 % each way three accidents in a row and a wrong answer are one in 15 000 paths or more.
+
+    So the accidents are the same each time: what is right of nearly all cannot be claimed of any.
+    """
+    for seed in range(500):
+        chance = random.Random(seed)  # noqa: S311 -- the same paths each time
+        mtu = chance.randint(68, 1500)
+        tells = chance.choice([mtu, None])
+        search, _ = searched(Simulated(mtu, tells=tells, loss=0.02, seed=seed))
+        assert exact(search, mtu), (seed, mtu, tells)
 
 
 @pytest.mark.parametrize("loss", [0.05, 0.1, 0.2])
