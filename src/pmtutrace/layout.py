@@ -27,7 +27,7 @@ _INTEGERS = {
 _COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.S)
 _BLOCK = re.compile(r"\b(struct|enum)\s+(\w+)\s*\{([^}]*)\}\s*;")
 _MEMBER = re.compile(r"^(?:struct\s+(\w+)|(__[us](?:8|16|32|64)))\s+(\w+)(?:\[(\d+)\])?$")
-_ENUMERATOR = re.compile(r"^(\w+)\s*=\s*(0[xX][0-9a-fA-F]+|\d+)$")
+_ENUMERATOR = re.compile(r"^(\w+)\s*=\s*(0[xX][0-9a-fA-F]+|0|[1-9]\d*)$", re.ASCII)
 _ASSERT = re.compile(r"_Static_assert\s*\(\s*sizeof\s*\(\s*struct\s+(\w+)\s*\)\s*==\s*(\d+)")
 
 

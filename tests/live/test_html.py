@@ -313,8 +313,15 @@ def test_a_finding_leads_to_its_time_and_its_commands_can_be_copied(chromium, pa
     ) as page:
         finding = page.locator(".finding:has-text('recursive_tunnel · tunnel')").first
         code = finding.locator("code").first.inner_text()
-        finding.locator("button.copy").first.click()
-        page.wait_for_function("() => document.activeElement.innerText == 'copied'")
+        button = finding.locator("button.copy").first
+        # It says so for a moment only.
+        button.evaluate("""button => {
+            window.said = [];
+            new MutationObserver(() => said.push(button.innerText))
+                .observe(button, {childList: true, characterData: true, subtree: true});
+        }""")
+        button.click()
+        page.wait_for_function("() => said.includes('copied')")
         assert page.evaluate("navigator.clipboard.readText()") == code
         finding.locator("button.show").click()
         assert page.locator(".track.marked .name").inner_text() == "gre1 → 198.51.100.1"

@@ -141,7 +141,10 @@ def test_the_device_below_is_named(inventory, net):
 def test_a_namespace_that_vanishes_takes_its_tunnels_with_it(inventory):
     with lab.built(named("vxlan-v4-udp-fits")) as net:
         router = net["r"]
-        assert awaited(lambda: inventory.by_device(router.inum, router.ifindexes["vx0"]))
+        index = router.ifindexes["vx0"]
+        assert awaited(
+            lambda: (tunnel := inventory.by_device(router.inum, index)) and tunnel.mtu == 1450
+        )
         inventory.changes()
     assert ("gone", "vx0", "vxlan", 1450) in change(inventory, router.inum)
     assert inventory.failure is None

@@ -61,9 +61,11 @@ class Heard:
     def __init__(self):
         self.streams = {1: b"", 2: b""}
         self.console, self.notices = [], []
+        self.at_output = lambda: None
 
     def output(self, stream, data):
         self.streams[stream] += data
+        self.at_output()
 
     @property
     def listener(self):
@@ -101,11 +103,20 @@ def test_command_has_the_hosts_tree_and_leaves_it_alone(kernel, tmp_path, monkey
     assert 0 < outcome.ready < 60
 
 
-def test_guest_that_dies_is_a_failure_with_its_console(kernel):
+# What it has written and nobody has read dies with it.
+CRASH = """
+echo last words
+until [ -e "$PMTUTRACE_OUT/heard" ]; do sleep 0.1; done
+echo c >/proc/sysrq-trigger
+"""
+
+
+def test_guest_that_dies_is_a_failure_with_its_console(kernel, tmp_path):
     heard, before = Heard(), children()
-    words = ("sh", "-c", "echo last words; echo c >/proc/sysrq-trigger")
+    heard.at_output = (tmp_path / "heard").touch
+    command = Command(("sh", "-c", CRASH), Path("/"), 60, tmp_path)
     with pytest.raises(VmError, match=r"6\.12: the guest died: sysrq triggered crash") as caught:
-        run(kernel, Command(words, Path("/"), 60), Machine(), heard.listener)
+        run(kernel, command, Machine(), heard.listener)
     assert "sysrq_handle_crash" in caught.value.__notes__[0]
     assert heard.streams[1] == b"last words\n"
     assert heard.notices == []  # a guest that was ready is not tried again

@@ -2,7 +2,7 @@
 
 import ipaddress
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pmtutrace.tracing.icmp import read_message
@@ -11,6 +11,7 @@ FIRST = st.sampled_from([0x45, 0x46, 0x4F, 0x40, 0x60, 0x6F, 0x00, 0xFF])
 
 
 @given(st.binary(max_size=160))
+@example(b"\x60".ljust(28, b"\0"))  # as many octets of an IPv6 address as IPv4 has
 def test_any_octets(packet):
     check(read_message(packet))
 

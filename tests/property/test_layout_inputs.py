@@ -1,6 +1,6 @@
 """Whatever is given as a header is read, or refused with ImageError; never anything else."""
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pmtutrace.errors import ImageError
@@ -54,6 +54,8 @@ def test_any_words(words):
 
 
 @given(st.integers(0, len(SOURCE) - 1), st.integers(0, 200), st.text(max_size=8))
+@example(SOURCE.index("= 0,") + 3, 0, "8")
+@example(SOURCE.index("= 0,") + 2, 1, "\u0661")
 def test_any_damage_to_the_real_one(at, length, instead):
     read(SOURCE[:at] + instead + SOURCE[at + length :])
 

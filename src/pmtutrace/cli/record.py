@@ -256,7 +256,7 @@ def _command(
             child.terminate()
             try:
                 child.wait(DIES_WITHIN_S)
-            except subprocess.TimeoutExpired:
+            except (subprocess.TimeoutExpired, Ended):
                 child.kill()
         waiter.join()
 

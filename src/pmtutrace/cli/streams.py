@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -32,3 +33,11 @@ def give_up() -> None:
             stream.flush()
         except OSError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def end_line() -> None:
+    """End the line of a terminal on which ^C was typed, so that the prompt does not follow it."""
+    if sys.stderr.isatty():
+        with contextlib.suppress(OSError):  # it may have hung up
+            sys.stderr.write("\n")
+            sys.stderr.flush()

@@ -75,6 +75,10 @@ class Verbs(click.Group):
             # Caught here because click would make exit code 1 of it.
             streams.give_up()
             return 0
+        except KeyboardInterrupt:
+            # Caught here because click would end a line even where nobody has typed ^C.
+            streams.end_line()
+            return 0
 
 
 @click.command(

@@ -145,8 +145,11 @@ def run_in_new(function: Callable[[], T]) -> T:
 def _in_thread(function: Callable[[], T], name: str) -> T:
     results: list[T] = []
     failures: list[BaseException] = []
+    given_up: list[bool] = []
 
     def body() -> None:
+        if given_up:
+            return
         try:
             results.append(function())
         except BaseException as error:  # noqa: BLE001 -- raised again in the caller's thread
@@ -157,7 +160,9 @@ def _in_thread(function: Callable[[], T], name: str) -> T:
         thread.start()
         thread.join()
     except BaseException:
-        # A signal: what the thread makes would come after its caller has cleaned up.
+        # A signal: what the thread makes would come after its caller has cleaned up. It has its
+        # identity before it looks, so it does nothing or is waited for.
+        given_up.append(True)
         if thread.ident is not None:
             thread.join(ENDS_WITHIN_S)
         raise

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 IP_MTU = 14  # linux/in.h
 NSEC = 1_000_000_000
+BLUR = NSEC // 10  # of a moment that lies between two readings, which a busy host takes late
 
 
 @dataclass(slots=True)
@@ -103,20 +104,33 @@ class Truth:
 def truth(readings: Iterable[Reading]) -> Truth | None:
     """Return how often, and for how long, readings are below the first one.
 
-    None where that did not happen twice, or the first has not ended.
+    None where that did not happen twice, or the first has not ended. How long it lasts is measured
+    where both its ends were seen sharply, if they were of any.
     """
     every = list(readings)
-    began: list[int] = []
-    ended: list[int] = []
-    for before, now in itertools.pairwise(every):
-        if now.mtu < every[0].mtu <= before.mtu:
-            began.append(now.since)
-        if before.mtu < every[0].mtu <= now.mtu:
-            ended.append(now.since)
-    if len(began) < 2 or not ended:
+    falls, rises = edges(every)
+    if len(falls) < 2 or not rises:
         return None
+    began, ended = ([now for _, now in times] for times in (falls, rises))
     period = (began[-1] - began[0]) / (len(began) - 1) / NSEC
-    lengths = [end - start for start, end in zip(began, ended, strict=False)]
+    episodes = list(zip(falls, rises, strict=False))
+    sharp = [both for both in episodes if all(now - before <= BLUR for before, now in both)]
+    lengths = [end - start for (_, start), (_, end) in sharp or episodes]
     episode = sum(lengths) / len(lengths) / NSEC
     floor = min(reading.mtu for reading in every)
     return Truth(period, episode, len(began), len(ended), floor, began[0], ended[-1])
+
+
+def edges(readings: Iterable[Reading]) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """Return when readings fell below the first one, and when they rose to it again.
+
+    Each lies between two times: when it was last seen otherwise, and when it was first seen so.
+    """
+    every = list(readings)
+    falls, rises = [], []
+    for before, now in itertools.pairwise(every):
+        if now.mtu < every[0].mtu <= before.mtu:
+            falls.append((before.until, now.since))
+        if before.mtu < every[0].mtu <= now.mtu:
+            rises.append((before.until, now.since))
+    return falls, rises

@@ -122,8 +122,9 @@ class Changes:
             self._add(word, new, ts, old=old.item.mtu)
         elif anew:
             self._add("refreshed", new, ts, old=old.item.mtu)
-        # The first reading of a deadline is as good as any; none may creep away from it.
-        return new if anew else new._replace(deadline=old.deadline or new.deadline)
+        # A deadline can hardly be read too early: the earliest reading is the best.
+        known = [one.deadline for one in (old, new) if one.deadline is not None]
+        return new if anew else new._replace(deadline=min(known, default=None))
 
     def vanished(self, gone: list[Known], stayed: list[Known], anew: list[Known]) -> set[Key]:
         """Note why exceptions of one family are no more; return the keys of those.

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 FIRST_WAITS_S = (0.25, 0.75, 1.0, 1.0)  # for any answer at all
 SHORTEST_WAIT_S, LONGEST_WAIT_S = 0.1, 2.0
+RECENT = 4  # answers that say how long to wait: what delayed one of them once is soon forgotten
 BETWEEN_S, BETWEEN_COPIES_S = 0.0005, 0.02  # copies apart, so that one accident does not hit all
 SLICE_S = 0.02  # of waiting, where there are several to wait for
 DEAF_FLIGHTS, DEAF_S = 3, 3.0  # nothing heard of so many, and for so long: it is over
@@ -56,8 +57,8 @@ class Log:
 
     @property
     def patience(self) -> float:
-        """Return how many seconds to wait for an answer: twice what the slowest one took."""
-        slowest = max(self.rtts, default=LONGEST_WAIT_S)
+        """Return how many seconds to wait for an answer: twice what the slowest of late took."""
+        slowest = max(self.rtts[-RECENT:], default=LONGEST_WAIT_S)
         return min(LONGEST_WAIT_S, max(SHORTEST_WAIT_S, 2 * slowest + 0.05))
 
 

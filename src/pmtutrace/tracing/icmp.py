@@ -27,7 +27,7 @@ class Message(NamedTuple):
 def read_message(packet: bytes) -> Message:
     """Read a message from its IP header on; what is cut off is left empty."""
     if packet[:1] and packet[0] >> 4 == 6:
-        to = _address(packet[24:40])
+        to = _address(packet[24:40]) if len(packet) >= 40 else ""
         (mtu,) = struct.unpack("!I", packet[44:48].ljust(4, b"\0"))
         return Message(6, to, mtu, _flow6(packet[48:]))
     header = (packet[0] & 15) * 4 if packet else 20

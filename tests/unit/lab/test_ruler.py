@@ -28,6 +28,14 @@ def test_what_rises_by_steps_is_one_episode():
     assert truth(readings(*spans)).episode_s == pytest.approx(2.5)
 
 
+def test_an_end_that_was_seen_late_is_no_measure_unless_there_is_no_other():
+    late = readings((1500, 0), (552, 3), (1500, 5.5), (552, 12), (1500, 14))
+    late[1].until = round(5 * NSEC)
+    assert truth(late).episode_s == pytest.approx(2.0)
+    late[3].until = round(13.5 * NSEC)
+    assert truth(late).episode_s == pytest.approx(2.25)
+
+
 @pytest.mark.parametrize(
     "spans", [((1500, 0),), ((1500, 0), (552, 3)), ((1500, 0), (552, 3), (1500, 5)), ()]
 )
