@@ -7,6 +7,7 @@ One folder for images, symbol ranges and fetched kernels: ``$PMTUTRACE_CACHE``, 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 from pathlib import Path
@@ -57,3 +58,35 @@ def prune(folder: Path, keep: int = 32) -> None:
         )
         for file in files[:-keep]:
             file.unlink()
+
+
+def read_private(path: Path) -> bytes:
+    """Return a file's content, if nobody but us or root can have written it.
+
+    Raises:
+        OSError: if it cannot be read, or somebody else can have.
+    """
+    with path.open("rb") as file:
+        status = os.fstat(file.fileno())
+        if status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o022:
+            raise PermissionError(errno.EPERM, "others can write it", str(path))
+        return file.read()
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Replace a file in one step, readable by its owner only: somebody may be reading the old one.
+
+    Raises:
+        OSError: if it cannot be written; then there is nothing new.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.unlink(missing_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "wb") as file:  # noqa: PTH123 -- a descriptor, not a path
+            file.write(data)
+        temporary.replace(path)
+    except BaseException:  # also a signal
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise

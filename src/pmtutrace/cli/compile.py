@@ -41,16 +41,16 @@ def compile(output: Path, btf: Path | None, kallsyms: Path | None, *, plain: boo
     pmtutrace compile --btf far.btf -o far.image
     scp far.image far: && ssh far pmtutrace trace --image far.image
     """
+    from pmtutrace import paths
     from pmtutrace.errors import ImageError, UsageError
     from pmtutrace.kernel import build, image
-    from pmtutrace.kernel.symbols import write_private
 
     if not output.parent.is_dir():
         raise UsageError(f"there is no folder {output.parent}", "make it, or name another file")
     lines = _listing(kallsyms) if kallsyms else b""
     data = build.build(btf, image.Options(plain=plain))
     try:
-        write_private(output, data)
+        paths.write_private(output, data)
     except OSError as error:
         raise ImageError(f"cannot write {output}: {error.strerror}", "name another file") from error
     built = image.unseal(data)

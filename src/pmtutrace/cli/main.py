@@ -5,6 +5,7 @@ Nothing that takes long to import is imported at the top, so that a ^C finds us 
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import itertools
 import os
@@ -30,12 +31,12 @@ OTHERWISE = ("--help", "-h", "--version", "--image", "--extcap-")
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with the code that the help names: 0, 1, 2, 3, 4 or 77."""
     gc.set_threshold(OBJECTS)
-    signals.raise_at_end()
-    streams.settle()
-    try:
+    code = 0  # also of ^C, which is a way to end, not a failure
+    with contextlib.suppress(KeyboardInterrupt):
+        signals.raise_at_end()
+        streams.settle()
         code = _run(list(sys.argv[1:] if arguments is None else arguments))
-    except KeyboardInterrupt:
-        code = 0  # ^C is a way to end, not a failure
+        signals.ignore()
     signals.ignore()
     _end()
     streams.give_up()

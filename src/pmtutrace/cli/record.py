@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pmtutrace.cli import choice, systemd
+from pmtutrace.cli import choice, signals, systemd
 from pmtutrace.cli.choice import filter_options, tracer_options
 from pmtutrace.cli.moments import DURATION, DURATION_OR_SIZE, SIZE
 from pmtutrace.cli.seconds import Seconds
@@ -126,8 +126,8 @@ class _Ending:
 
     Before anything is recorded they end us. A command that was started gets the first one, and ends
     first; of ^C it has got one from the terminal. The second stops the tracer, as the first does
-    where there is no command; one more ends us at once. None of them may change the code that is
-    passed on, so none but those raises.
+    where there is no command; one more ends us at once, and any other does nothing. None of them
+    may change the code that is passed on, so none but those raises.
     """
 
     def __init__(self) -> None:
@@ -140,8 +140,8 @@ class _Ending:
     def take(self, number: int) -> None:
         """Take a signal, at any moment."""
         if self._tracer is None or self._stopped:
-            raise Ended
-        if self._starts and self._child is None:
+            signals.end()
+        elif self._starts and self._child is None:
             self._early.append(number)
         elif self._child is not None and not self._passed:
             self._passed = True

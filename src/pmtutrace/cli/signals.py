@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
 ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+ONCE_MORE_S = 0.001
+_ended: list[bool] = []  # whether Ended was raised
 
 
 def _heeded() -> list[signal.Signals]:
@@ -27,7 +30,9 @@ def _heeded() -> list[signal.Signals]:
 
 
 def raise_at_end() -> None:
-    """Have each of them raise Ended, so that whatever is open is closed."""
+    """Have the first of them raise Ended, so that whatever is open is closed."""
+    _ended.clear()
+    sys.unraisablehook = _unraised
     for number in _heeded():
         signal.signal(number, _raise)
 
@@ -41,8 +46,28 @@ class Ended(KeyboardInterrupt):
     """
 
 
+def end() -> None:
+    """Raise Ended, unless that was done: what is closed because of it must not be disturbed."""
+    if not _ended:
+        _ended.append(True)
+        raise Ended
+
+
 def _raise(_number: int, _frame: FrameType | None) -> None:
-    raise Ended
+    end()
+
+
+def _unraised(what: sys.UnraisableHookArgs) -> None:
+    """Raise Ended a moment later where it cannot leave what it was raised in.
+
+    That is what C calls, like callbacks of weak references, of which each import has one.
+    """
+    if not isinstance(what.exc_value, Ended):
+        sys.__unraisablehook__(what)
+        return
+    _ended.clear()
+    signal.signal(signal.SIGALRM, _raise)
+    signal.setitimer(signal.ITIMER_REAL, ONCE_MORE_S)
 
 
 def ignore() -> None:

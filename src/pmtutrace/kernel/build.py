@@ -25,7 +25,6 @@ from pmtutrace.kernel.bytecode import CALLED, KFUNC, RDONLY_CAST
 from pmtutrace.kernel.forked import Forked
 from pmtutrace.kernel.hooks import ATTACHMENTS, FUNCTIONS, TRACEPOINTS
 from pmtutrace.kernel.image import Image, Options
-from pmtutrace.kernel.symbols import read_private, write_private
 
 if TYPE_CHECKING:
     import subprocess
@@ -135,7 +134,7 @@ class Wanted:
         self._child: Forked | subprocess.Popen[bytes] | None = None
         self._found: Image | None = None
         try:
-            found = image.unseal(read_private(self._kept))
+            found = image.unseal(paths.read_private(self._kept))
             self._found = found if found.key == self._key else None
         except (OSError, ImageError):
             pass  # not there, or not to be trusted
@@ -176,7 +175,7 @@ class Wanted:
             if code:
                 raise _failure(said)
             self._found = image.unseal(data)
-            write_private(self._kept, data)
+            paths.write_private(self._kept, data)
             paths.prune(self._kept.parent)
         if self._found is None:
             raise CompilerError("the image was not built", "try again")

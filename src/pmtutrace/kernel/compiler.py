@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pmtutrace.errors import CompilerError
 from pmtutrace.kernel import sources
 from pmtutrace.kernel.bytecode import CALLED, VALUES
+from pmtutrace.kernel.forked import held_up
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -61,9 +62,16 @@ class Compiler:
 
     def __init__(self) -> None:
         self._waiting = _interpreters()
-        self._child = self._start()
         self._missing = ""
         self._folders = contextlib.ExitStack()
+        child = None
+        try:
+            with held_up():  # who has started it must know of it
+                child = self._child = self._start()
+        except BaseException:
+            if child is not None:
+                self._end()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -74,6 +82,9 @@ class Compiler:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._end()
+
+    def _end(self) -> None:
         # Folders go once nobody is left who could put something into them: the child's own forks
         # die with it, and until then hold its stderr open.
         with self._folders:
@@ -112,7 +123,8 @@ class Compiler:
         """
         import tempfile  # takes as long as all else here, and BCC is to be started first
 
-        folder = self._folders.enter_context(tempfile.TemporaryDirectory(prefix="pmtutrace-"))
+        with held_up():
+            folder = self._folders.enter_context(tempfile.TemporaryDirectory(prefix="pmtutrace-"))
         _tree(Path(folder), header)
         flags = [*FLAGS, *READ, f"-I{sources.folder() / 'include'}"]
         marks = {f"CALL_{name}": number for name, number in CALLED.items()}
@@ -135,7 +147,8 @@ class Compiler:
             self._missing = self._missing or said.strip()
             if not self._waiting:
                 raise CompilerError(self._missing, INSTALL)
-            self._child = self._start()
+            with held_up():
+                self._child = self._start()
 
 
 def _tunables(others: str) -> str:

@@ -36,7 +36,7 @@ class Forked:
         try:
             try:
                 # Until the fork has handlers of its own, a signal would have it do what we do.
-                with _held_up() as before:
+                with held_up() as before:
                     self._pid = os.fork()
                     if not self._pid:
                         _run(job, sink, self._said.fileno(), parent, before)
@@ -59,7 +59,7 @@ class Forked:
         Can be called again if it was interrupted.
         """
         data = self._result.read()
-        with _held_up():  # once it was waited for, its number may be somebody else's
+        with held_up():  # once it was waited for, its number may be somebody else's
             _, status = os.waitpid(self._pid, 0)
             self.returncode = os.waitstatus_to_exitcode(status)
         self._said.seek(0)
@@ -68,7 +68,7 @@ class Forked:
 
 
 @contextlib.contextmanager
-def _held_up() -> Iterator[set[int | signal.Signals]]:
+def held_up() -> Iterator[set[int | signal.Signals]]:
     """Have signals that end us wait; give the mask of before."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDS)
     try:

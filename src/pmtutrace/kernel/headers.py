@@ -8,8 +8,6 @@ What is emitted is checked when it is compiled: each size, and each offset that 
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -139,24 +137,11 @@ def cached(btf: Btf, wanted: Wanted) -> Path:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
     text = generate(btf, wanted)
     try:
-        _replace(path, f"{_seal(text)}\n{text}")
+        paths.write_private(path, f"{_seal(text)}\n{text}".encode())
     except OSError as error:
         hint = "name another folder in $PMTUTRACE_CACHE"
         raise UsageError(f"cannot write {path}: {error.strerror}", hint) from error
     return path
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a new file of mode 0600, then rename it: another tracer may be reading the old one."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-    unfinished = Path(name)
-    try:
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
-        unfinished.replace(path)
-    except OSError:
-        unfinished.unlink(missing_ok=True)
-        raise
 
 
 def _check_name(path: Path, name: object, dotted: bool) -> None:

@@ -11,10 +11,8 @@ from __future__ import annotations
 import bisect
 import copy
 import ctypes
-import errno
 import hashlib
 import json
-import os
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -134,7 +132,7 @@ class Boot:
         self._ranges: tuple[Range, ...] | None = None
         self._own: tuple[Range, ...] = ()  # those of the kernel proper, which stay where they are
         try:
-            seal, _, text = read_private(self._kept).partition(b"\n")
+            seal, _, text = paths.read_private(self._kept).partition(b"\n")
             if hashlib.sha256(text).hexdigest().encode() != seal:
                 raise ValueError(f"{self._kept} is damaged")
             facts = json.loads(text)
@@ -171,7 +169,7 @@ class Boot:
     def _keep(self, path: Path, ranges: tuple[Range, ...]) -> None:
         entries = [(r.name, r.symbol, r.start, r.end) for r in ranges]
         text = json.dumps({"btf": self.btf, "ranges": entries}).encode()
-        write_private(path, hashlib.sha256(text).hexdigest().encode() + b"\n" + text)
+        paths.write_private(path, hashlib.sha256(text).hexdigest().encode() + b"\n" + text)
         paths.prune(path.parent)
 
 
@@ -237,25 +235,3 @@ def _digest(btf: Path) -> str:
             ) from error
         hint = "give the raw .BTF section of this kernel's vmlinux"
         raise UsageError(f"cannot read BTF {btf}: {error.strerror}", hint) from error
-
-
-def read_private(path: Path) -> bytes:
-    """Return a file's content, if nobody but us or root can have written it.
-
-    Raises:
-        OSError: if it cannot be read, or somebody else can have.
-    """
-    with path.open("rb") as file:
-        status = os.fstat(file.fileno())
-        if status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o022:
-            raise PermissionError(errno.EPERM, "others can write it", str(path))
-        return file.read()
-
-
-def write_private(path: Path, data: bytes) -> None:
-    """Replace a file in one step, readable by its owner only."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with open(descriptor, "wb") as file:  # noqa: PTH123 -- a descriptor, not a path
-        file.write(data)
-    temporary.replace(path)

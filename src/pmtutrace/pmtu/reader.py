@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from pmtutrace.errors import PmtutraceError
 from pmtutrace.kernel import links, netlink, netns
 from pmtutrace.pmtu import exceptions, ways
-from pmtutrace.pmtu.changes import NSEC, Dump
+from pmtutrace.pmtu.changes import NSEC, TOLERANCE, Dump
 from pmtutrace.pmtu.news import InForce
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from pmtutrace.pmtu.exceptions import PathMtu, Way
 
 ATTEMPTS = 5
+# What we were kept from running for meanwhile is taken for a part's age: the dump is read again.
+LONGEST_CALL = TOLERANCE // 2
 SWITCH = 0  # no family
 NO_PMTU_DISC = "/proc/sys/net/ipv4/ip_no_pmtu_disc"
 INIT = "/proc/1/ns/net"
@@ -60,6 +62,7 @@ class Reader:
         self._inum = inum
         self._families = families
         self._sequence = 0
+        self._slowest = 0  # nanoseconds of the longest call of the last answer
         self._bell = netlink.opened(GROUPS)
         self._asked = netlink.opened()
         self._asked.setsockopt(netlink.SOL_NETLINK, netlink.GET_STRICT_CHECK, 1)
@@ -154,8 +157,8 @@ class Reader:
             OSError: there is none.
         """
         self._sequence += 1
-        self._asked.send(ways.request(daddr, oif=oif, flags=flags, sequence=self._sequence))
-        answers = [p for kind, _, p, _ in self._answer() if kind == exceptions.RTM_NEWROUTE]
+        request = ways.request(daddr, oif=oif, flags=flags, sequence=self._sequence)
+        answers = [p for kind, _, p, _ in self._answer(request) if kind == exceptions.RTM_NEWROUTE]
         if not answers:
             raise OSError(errno.ENETUNREACH, os.strerror(errno.ENETUNREACH))
         return answers[0]
@@ -164,27 +167,31 @@ class Reader:
         """Return the exceptions, each with CLOCK_MONOTONIC when it was read."""
         for _ in range(ATTEMPTS):
             self._sequence += 1
-            self._asked.send(exceptions.request(family, self._sequence))
+            request = exceptions.request(family, self._sequence)
             found, interrupted = [], False
-            for kind, flags, payload, at in self._answer():
+            for kind, flags, payload, at in self._answer(request):
                 interrupted |= bool(flags & netlink.INTERRUPTED)
                 if kind == exceptions.RTM_NEWROUTE and (item := exceptions.exception(payload)):
                     found.append((item, at))
-            if not interrupted:
+            if not interrupted and self._slowest <= LONGEST_CALL:
                 break
         # A kernel without IPv6 answers for all families that it has.
         return [(item, at) for item, at in found if item.family == family]
 
-    def _answer(self) -> Iterator[tuple[int, int, bytes, int]]:
-        """Yield what answers the last request, up to its end, with CLOCK_MONOTONIC of each part.
+    def _answer(self, request: bytes) -> Iterator[tuple[int, int, bytes, int]]:
+        """Yield what answers a request, up to its end, with CLOCK_MONOTONIC of each part.
 
         The kernel writes the first part while it is asked, and each other one while that before it
         is taken (netlink_recvmsg() calls netlink_dump()).
         """
+        before = time.monotonic_ns()
+        self._asked.send(request)
         later = time.monotonic_ns()
+        self._slowest = later - before
         while True:
-            at = later
+            at, before = later, time.monotonic_ns()
             octets, later = self._asked.recv(netlink.RECEIVED_AT_MOST), time.monotonic_ns()
+            self._slowest = max(self._slowest, later - before)
             for kind, flags, sequence, payload in netlink.messages(octets):
                 if sequence != self._sequence:
                     continue  # of a dump that failed in the middle

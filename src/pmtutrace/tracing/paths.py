@@ -72,6 +72,8 @@ class Paths:
         self._settings: dict[int, deque[Setting]] = {}  # since the last message of each CPU
         self._heard: list[Open] = []
         self._read_at = 0  # when reading was last begun, nanoseconds since 1970
+        self._read = False  # since events were last asked for
+        self._over = False
         self._open: dict[Place, deque[Open]] = {}
 
     def close(self) -> None:
@@ -89,10 +91,13 @@ class Paths:
 
     def read(self) -> list[Dump]:
         """Read what is due, before the ring is emptied: what led to it has then been told."""
+        self._read = False
+        if self._over:
+            return []
         due = self.watch.due
         if not due and not (self._heard and self.watch.rested):
             return []
-        self._read_at = time.time_ns()
+        self._read, self._read_at = True, time.time_ns()
         for place in dict.fromkeys(one.place for one in self._heard):
             # An exception is left out of dumps until somebody has looked for its route.
             self._in_force(place)
@@ -112,6 +117,7 @@ class Paths:
             last: no more will be asked for, so nothing is kept for later.
         """
         told, self._told = sorted(self._told, key=lambda item: item.ts), []
+        self._over |= last
         read = matches.doubted(dumps, (item for item in told if isinstance(item, Setting)))
         changes: list[PathMtuChange] = []
         found: list[IcmpReceived] = []
@@ -185,8 +191,9 @@ class Paths:
         for one, new in (*late, *fresh):
             fits = (n for n in about.get(one.place, ()) if matches.came_of(changes[n], one.news))
             taken = next(fits, None)
-            # Nobody had looked for the route of a fresh one when the last dump was made.
-            early = new or self._read_at - one.news.ts < SETTLED_NS
+            # Nobody had looked for the route of a fresh one when the last dump was made, and none
+            # may have been made since it was fresh.
+            early = new or not self._read or self._read_at - one.news.ts < SETTLED_NS
             if taken is not None:
                 change = changes[taken]
                 changes[taken] = dataclasses.replace(change, via="icmp", ts=one.news.ts)

@@ -147,7 +147,8 @@ class TestSignals:
     """The first asks to stop, the second ends at once, and what was before comes back."""
 
     @pytest.fixture(autouse=True)
-    def handlers(self):
+    def handlers(self, monkeypatch):
+        monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
         before = {number: signal.getsignal(number) for number in signals.ENDS}
         yield before
         for number, handler in before.items():
@@ -191,6 +192,27 @@ class TestSignals:
             [sys.executable, "-c", program], capture_output=True, check=False, text=True
         )
         assert (done.returncode, done.stdout) == (0, "caught\n")
+
+    def test_what_is_closed_because_of_one_is_not_disturbed_by_another(self):
+        signals.raise_at_end()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        for number in signals.ENDS:
+            signal.raise_signal(number)
+
+    def test_where_it_cannot_be_raised_it_is_a_moment_later(self):
+        """As in C code that calls Python, and has no way to pass on what happens there."""
+        program = (
+            "import signal, time, weakref\nfrom pmtutrace.cli import signals\n"
+            "signals.raise_at_end()\nclass Any: pass\nany = Any()\n"
+            "gone = weakref.ref(any, lambda _: signal.raise_signal(signal.SIGTERM))\n"
+            "try:\n    del any\n    print('later')\n    time.sleep(60)\n"
+            "except KeyboardInterrupt:\n    print('caught')\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, check=False, text=True
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, "later\ncaught\n", "")
 
     def test_nothing_disturbs_the_end(self):
         signals.ignore()

@@ -302,7 +302,7 @@ def test_another_kernel_or_wish_is_another_file(cache_folder):
 
 def test_an_unwritable_cache_is_said(cache_folder, monkeypatch):
     (cache_folder / "headers").mkdir()
-    monkeypatch.setattr(headers.tempfile, "mkstemp", _no_space)
+    monkeypatch.setattr(headers.paths, "write_private", _no_space)
     with pytest.raises(UsageError, match="No space left") as caught:
         headers.cached(kernel(CANNED[0]), SMALL)
     assert "PMTUTRACE_CACHE" in caught.value.hint
