@@ -37,7 +37,7 @@ RUNGS = {"best": frozenset(), "kprobe": NO_FENTRY, "tracepoint": NO_PROBES}
 R, SAID, LIED = "192.0.2.1", "10.77.1.1", "10.77.1.2"
 SAID6, LIED6 = "fd77:1::1", "fd77:1::2"
 MUST_NOT_LOSE = ("counters_full", "news_full", "nested")
-OOPS = re.compile(r"BUG:|WARNING:|Oops|general protection|Kernel panic|stall|hung task|lockup")
+OOPS = re.compile(r"BUG:|WARNING:|Oops|general protection|Kernel panic|\bstall|hung task|lockup")
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,10 @@ class Sent:
             self.good[number] = built
             return way, version, built.octets
         self.hostile += 1
-        return way, version, hostile.hostile(chance, built)[:LONGEST]
+        while True:  # not even by chance may its address be that of the good ones
+            octets = hostile.hostile(chance, built)[:LONGEST]
+            if not said(octets):
+                return way, version, octets
 
     def wanted(self, drop: Drop) -> tuple[int, Flow, object] | None:
         """Return the number of a good packet, and the flow and outer header that it must have."""
@@ -160,10 +163,9 @@ class Sent:
         for way in self.ways:
             if way.outer and octets[12:20] == packets.packed(R) + packets.packed(way.outer[0]):
                 wrapped, octets = way, octets[way.overhead :]
-        four = octets[0] >> 4 == 4
-        source = octets[12:16] if four else octets[8:24]
-        if source != packets.packed(SAID if four else SAID6):
+        if not said(octets):
             return None
+        four = octets[0] >> 4 == 4
         number = int.from_bytes(octets[4:6] if four else octets[2:4], "big")
         headers = self.good[number].headers
         if wrapped:
@@ -172,6 +174,13 @@ class Sent:
             ports = (None, None) if proto == 47 else (drop.flow.sport, hostile.VXLAN)
             headers = (Flow(R, far, proto, *ports), *headers)
         return number, *hostile.seen(headers)
+
+
+def said(octets: bytes) -> bool:
+    """Say whether a packet has the source address of the good ones."""
+    if octets[0] >> 4 == 4:
+        return octets[12:16] == packets.packed(SAID)
+    return octets[8:24] == packets.packed(SAID6)
 
 
 def is_error(first: Flow, octets: bytes) -> bool:

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import gc
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 from pmtutrace.errors import LoadError, NotSupported, PmtutraceError
 from pmtutrace.kernel import libbpf
+from pmtutrace.kernel.ahead import Ahead
 from pmtutrace.kernel.image import Image
 from pmtutrace.tracing.tracer import Settings, Tracer
 
@@ -35,6 +37,7 @@ def held():
 def nothing_is_left():
     with Tracer(Settings(netns=set())):
         pass  # what is opened once and for all
+    gc.collect()  # what other tests have left
     before = held()
     threads = set(threading.enumerate())
     yield
@@ -128,20 +131,28 @@ def test_begun_and_started_it_is_as_if_started_at_once():
 
 def test_an_interrupt_while_the_tracer_waits_for_a_program(monkeypatch):
     """A signal that comes while it waits for the longest one."""
-    loads, go_on = libbpf.prog_load, threading.Event()
+    loads, takes = libbpf.prog_load, Ahead.take
+    waits, go_on = threading.Event(), threading.Event()
 
     def prog_load(kind, name, *rest, **options):
         if name == "kfree_skb":
             go_on.wait(10)
         return loads(kind, name, *rest, **options)
 
+    def take(ahead, key):
+        if "kfree_skb" in str(key):
+            waits.set()
+        return takes(ahead, key)
+
     def interrupt():
+        waits.wait(10)
         os.kill(os.getpid(), signal.SIGINT)
         go_on.set()
 
     monkeypatch.setattr(libbpf, "prog_load", prog_load)
+    monkeypatch.setattr(Ahead, "take", take)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    timer = threading.Timer(0.3, interrupt)
+    timer = threading.Thread(target=interrupt)
     try:
         with contextlib.closing(Tracer(Settings(netns=set()))) as tracer:
             tracer.begin()

@@ -12,6 +12,7 @@ from pmtutrace.lab.build import built
 from pmtutrace.lab.run import until
 from pmtutrace.lab.situation import Passed, Probed, perform
 from pmtutrace.pmtu.watch import Watch
+from pmtutrace.tunnels import dump
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pmtutrace.probing import Result
     from pmtutrace.tracing import Tracer
     from pmtutrace.tunnels.inventory import Inventory
+    from pmtutrace.tunnels.tunnel import Tunnel
 
 # What a lab learns of a path lives a second or two.
 LOOK_EVERY_S, LOOK_OFTEN_S = 0.25, 0.02
@@ -92,6 +94,7 @@ def found(situation: Situation, tracer: Tracer, inventory: Inventory) -> list[Fi
                 perform(net, step)
             _gather(tracer, collector, step.seconds if isinstance(step, Passed) else POLL_S)
         _gather(tracer, collector, SETTLED_S)
+        _wait_for_tunnels(net, inventory)
         return diagnose(case(tracer, collector, inventory, names, probes))
 
 
@@ -105,12 +108,14 @@ def _gather(tracer: Tracer, collector: Collector, seconds: float) -> None:
 
 
 def _wait_for_tunnels(net: Net, inventory: Inventory) -> None:
-    """Wait until the inventory has all tunnels of a lab."""
-    ends = (end for tunnel in net.topology.tunnels for end in tunnel.ends)
-    wanted = {(net[end.node].inum, net[end.node].ifindexes[end.dev]) for end in ends}
+    """Wait until the inventory has all tunnels of a lab as they are now.
 
-    def missing() -> set[tuple[int, int]]:
-        return wanted - {(tunnel.netns, tunnel.ifindex) for tunnel in inventory.tunnels()}
+    Another lab may have had namespaces and devices of the same numbers a moment before.
+    """
+    dump.teach()
+
+    def missing() -> set[Tunnel]:
+        return {*dump.dump([str(node.path) for node in net])} - {*inventory.tunnels()}
 
     if until(missing, lambda left: not left, SEEN_WITHIN_S):
         raise LabError("the tunnels of the lab are not seen")

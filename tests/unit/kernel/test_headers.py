@@ -308,7 +308,7 @@ def test_an_unwritable_cache_is_said(cache_folder, monkeypatch):
     assert "PMTUTRACE_CACHE" in caught.value.hint
 
 
-def _no_space(**_):
+def _no_space(*_):
     raise OSError(28, "No space left on device")
 
 
