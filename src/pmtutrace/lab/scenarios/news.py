@@ -34,9 +34,7 @@ MANY_NET = {4: "239.0.0.0/8", 6: "ff0e::/16"}
 # A neighbour that does not answer three questions, 40 ms apart, is given up.
 SILENT = (("retrans_time_ms", "40"), ("mcast_solicit", "3"))
 DISCARDS = {4: "IpOutDiscards", 6: "Ip6OutDiscards"}
-# A bucket that the first packet empties, and 1000 octets in a second: the next has to wait. The
-# kernel keeps times of up to 4 s: burst / rate must be less, or everything is dropped.
-CLOSED = {"rate": 1000, "limit": 1 << 20}
+TICK_S = 64e-9  # the kernel's unit for how long a bucket takes to fill, 4.29 s at most
 POSTROUTING = {
     4: "table ip lab {\n chain out {\n type filter hook postrouting priority 0\n"
     " icmp type destination-unreachable drop\n }\n}\n",
@@ -93,13 +91,27 @@ def _queue_full(version: int) -> Scenario:
     )
 
 
+def _closed(burst: int, rate: int) -> Queue:
+    """Return a bucket that the first packet empties: the next one has to wait for seconds.
+
+    Args:
+        burst: octets that it holds, those of the first packet with its Ethernet header.
+        rate: octets that come in each second. How long it takes to fill must be whole ticks: less
+            than whole packets are never let through.
+    """
+    ticks = burst / rate / TICK_S
+    if ticks >= 1 << 26 or abs(ticks - round(ticks)) > 1e-3:
+        raise ValueError(f"a bucket of {burst} octets cannot be filled by {rate} a second")
+    return Queue("r", "ra", "tbf", {"rate": rate, "limit": 1 << 20, "burst": burst})
+
+
 def _queue_gone(version: int) -> Scenario:
     length = 600 if version == 4 else 1300
     return _lost(
         "queue-gone",
         version,
         "that waits in a device's queue until that is taken away",
-        routed().having(queues=(Queue("r", "ra", "tbf", {**CLOSED, "burst": length + 14}),)),
+        routed().having(queues=(_closed(length + 14, 200 if version == 4 else 400),)),
         Evidence("r", DISCARDS[version], 0),
         # Its answer takes what the bucket holds.
         prelude=(Traffic("echo", "a", A[version], R_TO_A[version], length, 1, pinned=True),),
@@ -125,7 +137,7 @@ def _append_failed(version: int) -> Scenario:
     return Scenario(
         f"news-v{version}-append-failed",
         f"IPv{version} news while answers to pings fill the ICMP socket",
-        routed().having(queues=(Queue("r", "ra", "tbf", {**CLOSED, "burst": 1600}),)),
+        routed().having(queues=(_closed(1600, 400),)),
         Traffic("udp", "a", A[version], B[version], pinned=True),
         Expected(SITE[version], "suppressed", MTU, "rb", cause="append_failed"),
         (
