@@ -79,9 +79,8 @@ def write_private(path: Path, data: bytes) -> None:
     Raises:
         OSError: if it cannot be written; then there is nothing new.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
     try:
-        temporary.unlink(missing_ok=True)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(descriptor, "wb") as file:  # noqa: PTH123 -- a descriptor, not a path
             file.write(data)

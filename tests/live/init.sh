@@ -23,7 +23,7 @@ case ${5:-} in
 group)
 	mount -t proc proc /proc
 	mount -t cgroup2 none /sys/fs/cgroup
-	mkdir "/sys/fs/cgroup/$group"
+	mkdir -p "/sys/fs/cgroup/$group"
 	echo 0 >"/sys/fs/cgroup/$group/cgroup.procs"
 	umount /sys/fs/cgroup
 	again root unshare --cgroup

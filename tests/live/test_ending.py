@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from traced import COMMAND, Trace
+from traced import COMMAND, Trace, end
 
 from pmtutrace import lab
 from pmtutrace.lab.scenarios.routed import A, B, routed
@@ -52,7 +52,10 @@ def wait_until_gone(held):
 
 def ended(child, number):
     child.send_signal(number)
-    _, said = child.communicate(timeout=30)
+    try:
+        _, said = child.communicate(timeout=30)
+    finally:
+        end(child)
     return child.returncode, said
 
 

@@ -64,10 +64,10 @@ def test_it_comes_back_with_the_job_and_lasts_as_long_as_an_exception(over):
     going, _, fixed_at = over
     falls, rises = edges(one for one in going.ruler.readings if one.since < fixed_at)
     backup, lifetime = going.backup, going.incident.lifetime_s * NSEC
-    assert len(falls) == 2
-    for (before, now), began, done in zip(falls, backup.began, backup.done, strict=False):
-        assert began <= now
-        assert before <= done
+    assert len(falls) >= 2
+    runs = list(zip(backup.began, backup.done, strict=False))
+    for before, now in falls:
+        assert any(began <= now and before <= done for began, done in runs)
     assert rises[0][1] - falls[0][0] >= lifetime
     assert rises[0][0] - backup.done[0] <= lifetime + TICKS
 

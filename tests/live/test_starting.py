@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
+from traced import COMMAND, end
 
 from pmtutrace.errors import LoadError, NotSupported, PmtutraceError
 from pmtutrace.kernel import libbpf
@@ -152,16 +154,16 @@ def test_an_interrupt_while_the_tracer_waits_for_a_program(monkeypatch):
     monkeypatch.setattr(libbpf, "prog_load", prog_load)
     monkeypatch.setattr(Ahead, "take", take)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    timer = threading.Thread(target=interrupt)
+    interrupting = threading.Thread(target=interrupt)
     try:
         with contextlib.closing(Tracer(Settings(netns=set()))) as tracer:
             tracer.begin()
-            timer.start()
+            interrupting.start()
             with pytest.raises(KeyboardInterrupt):
                 tracer.start()
     finally:
         signal.signal(signal.SIGINT, before)
-        timer.join()
+        interrupting.join()
 
 
 @pytest.mark.parametrize("wrong", [errno.EPERM, errno.EACCES, errno.EINVAL])
@@ -269,3 +271,19 @@ def test_a_build_that_fails_says_the_same_with_and_without_other_threads(tmp_pat
         said.append((type(caught.value).__name__, caught.value.message, caught.value.hint))
     assert said[0] == said[1]
     assert "is not BTF" in said[0][1]
+
+
+def test_being_stopped_and_continued_while_programs_are_loaded():
+    """The verifier gives up where a signal is pending."""
+    child = subprocess.Popen([*COMMAND, "trace", "-d", "0.1"], stderr=subprocess.PIPE, text=True)
+    try:
+        for _ in range(60):
+            child.send_signal(signal.SIGSTOP)
+            time.sleep(0.001)
+            child.send_signal(signal.SIGCONT)
+            time.sleep(0.009)
+        _, said = child.communicate(timeout=60)
+    finally:
+        end(child)
+    assert child.returncode == 0, said
+    assert "cannot be attached" not in said

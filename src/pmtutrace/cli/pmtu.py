@@ -128,7 +128,7 @@ def pmtu(netns: tuple[str, ...], family: int | None, follow: bool, as_json: bool
         with _tunnels(wanted=follow or any(watch.now())) as inventory:
             _show(_rows(watch, inventory), as_json=as_json)
             if follow:
-                with contextlib.suppress(KeyboardInterrupt):  # click would add an empty line
+                with contextlib.suppress(KeyboardInterrupt):  # that is how it ends
                     _follow(watch, inventory, as_json=as_json)
                 if watch.unheard:
                     click.echo(

@@ -126,8 +126,9 @@ class _Ending:
 
     Before anything is recorded they end us. A command that was started gets the first one, and ends
     first; of ^C it has got one from the terminal. The second stops the tracer, as the first does
-    where there is no command; one more ends us at once, and any other does nothing. None of them
-    may change the code that is passed on, so none but those raises.
+    where there is no command; one more ends us at once, and any other does nothing, nor does any
+    once the command has ended. None of them may change the code that is passed on, so none but
+    those raises.
     """
 
     def __init__(self) -> None:
@@ -135,10 +136,12 @@ class _Ending:
         self._starts = False
         self._early: list[int] = []
         self._child: subprocess.Popen[bytes] | None = None
-        self._passed = self._stopped = False
+        self._passed = self._stopped = self._over = False
 
     def take(self, number: int) -> None:
         """Take a signal, at any moment."""
+        if self._over:
+            return
         if self._tracer is None or self._stopped:
             signals.end()
         elif self._starts and self._child is None:
@@ -158,6 +161,10 @@ class _Ending:
         for number in self._early:
             self.take(number)
         return self._child
+
+    def over(self) -> None:
+        """Let no signal do anything from now on."""
+        self._over = True
 
     def stop(self, tracer: Tracer) -> None:
         """Have the tracer stopped from now on, where there is no command."""
@@ -252,12 +259,15 @@ def _command(
     except Ended:
         pass  # the third signal; what is passed on is the command's code all the same
     finally:
+        with contextlib.suppress(Ended):
+            if child.poll() is None:
+                child.terminate()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.wait(DIES_WITHIN_S)
+            ending.over()
+        ending.over()
         if child.poll() is None:
-            child.terminate()
-            try:
-                child.wait(DIES_WITHIN_S)
-            except (subprocess.TimeoutExpired, Ended):
-                child.kill()
+            child.kill()
         waiter.join()
 
 

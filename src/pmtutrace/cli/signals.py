@@ -65,14 +65,17 @@ def _unraised(what: sys.UnraisableHookArgs) -> None:
     if not isinstance(what.exc_value, Ended):
         sys.__unraisablehook__(what)
         return
-    _ended.clear()
-    signal.signal(signal.SIGALRM, _raise)
+    signal.signal(signal.SIGALRM, _once_more)
     signal.setitimer(signal.ITIMER_REAL, ONCE_MORE_S)
+
+
+def _once_more(_number: int, _frame: FrameType | None) -> None:
+    raise Ended
 
 
 def ignore() -> None:
     """Let none of them disturb the last steps of a process that is ending anyway."""
-    for number in ENDS:
+    for number in (*ENDS, signal.SIGALRM):
         signal.signal(number, signal.SIG_IGN)
 
 

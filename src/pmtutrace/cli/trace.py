@@ -103,7 +103,7 @@ def _close(
 
     counters, fragments = tracer.counters(), tracer.fragments()
     # What is still in the ring teaches the filter its places; it is counted, but not shown.
-    for event in tracer.poll(last=True):
+    for event in tracer.drain():
         lines.learn(event)
     if wanted.interface is not None:
         wanted.ask((*counters, *fragments), tracer.device)

@@ -66,7 +66,8 @@ class Compiler:
         self._folders = contextlib.ExitStack()
         child = None
         try:
-            with held_up():  # who has started it must know of it
+            # Who has started it must know of it. It is killed, and needs no other signals.
+            with held_up():
                 child = self._child = self._start()
         except BaseException:
             if child is not None:

@@ -69,9 +69,13 @@ class Forked:
 
 @contextlib.contextmanager
 def held_up() -> Iterator[set[int | signal.Signals]]:
-    """Have signals that end us wait; give the mask of before."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDS)
+    """Have signals that end us wait, where there are no other threads; give the mask of before.
+
+    Children inherit that they wait.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDS)  # which also runs the handlers of before
         yield before
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

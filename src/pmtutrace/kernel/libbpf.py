@@ -198,8 +198,10 @@ def prog_load(
     load: Callable[[], int] = functools.partial(
         _bpf().bpf_prog_load, kind, name.encode()[:15], b"GPL", text, count, ct.byref(options)
     )
-    fd = load()
-    number = ct.get_errno()
+    for _ in range(100):  # the verifier gives up where a signal is pending; Python handles that
+        fd, number = load(), ct.get_errno()
+        if fd >= 0 or number != errno.EAGAIN:
+            break
     if fd < 0 and explain:
         log = ct.create_string_buffer(1 << 20)
         options.log_level, options.log_size, options.log_buf = 1, len(log), ct.addressof(log)

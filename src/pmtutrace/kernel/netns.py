@@ -164,7 +164,8 @@ def _in_thread(function: Callable[[], T], name: str) -> T:
         # identity before it looks, so it does nothing or is waited for.
         given_up.append(True)
         if thread.ident is not None:
-            thread.join(ENDS_WITHIN_S)
+            with contextlib.suppress(RuntimeError):  # it has only just begun, and does nothing
+                thread.join(ENDS_WITHIN_S)
         raise
     if failures:
         raise failures[0]

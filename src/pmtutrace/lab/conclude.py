@@ -13,7 +13,6 @@ from pmtutrace.lab.build import built
 from pmtutrace.lab.run import until
 from pmtutrace.lab.situation import Passed, Probed, perform
 from pmtutrace.pmtu.watch import Watch
-from pmtutrace.tunnels import dump
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -72,7 +71,8 @@ def case(
 def found(situation: Situation, tracer: Tracer, inventory: Inventory) -> list[Finding]:
     """Let a situation happen, and return what is found at its nodes.
 
-    It happens once more where we were kept from running, and it was not what is declared.
+    It happens once more, and a third time at most, where we were kept from running and it was not
+    what is declared.
 
     Args:
         situation: what happens.
@@ -104,11 +104,11 @@ def _happened(
         collector.begin(tracer.counters(), tracer.fragments())
         probes = []
         for step in situation.steps:
+            late, due = max(late, time.monotonic() - due), math.inf
             if isinstance(step, Probed) and (result := perform(net, step)):
                 probes.append((net[step.node].inum, result))
             else:
                 perform(net, step)
-            late, due = max(late, time.monotonic() - due), math.inf
             if isinstance(step, Passed):
                 due = time.monotonic() + step.seconds
             _gather(tracer, collector, step.seconds if isinstance(step, Passed) else POLL_S)
@@ -131,6 +131,8 @@ def _wait_for_tunnels(net: Net, inventory: Inventory) -> None:
 
     Another lab may have had namespaces and devices of the same numbers a moment before.
     """
+    from pmtutrace.tunnels import dump  # with pyroute2, which few need
+
     dump.teach()
 
     def missing() -> set[Tunnel]:

@@ -105,7 +105,7 @@ def truth(readings: Iterable[Reading]) -> Truth | None:
     """Return how often, and for how long, readings are below the first one.
 
     None where that did not happen twice, or the first has not ended. How long it lasts is measured
-    where both its ends were seen sharply, if they were of any.
+    by those of which both ends were seen sharply, by all where there are none.
     """
     every = list(readings)
     falls, rises = edges(every)

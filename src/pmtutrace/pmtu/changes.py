@@ -123,8 +123,8 @@ class Changes:
         elif anew:
             self._add("refreshed", new, ts, old=old.item.mtu)
         # A deadline can hardly be read too early: the earliest reading is the best.
-        known = [one.deadline for one in (old, new) if one.deadline is not None]
-        return new if anew else new._replace(deadline=min(known, default=None))
+        read = [one.deadline for one in (old, new) if one.deadline is not None]
+        return new if anew else new._replace(deadline=min(read, default=None))
 
     def vanished(self, gone: list[Known], stayed: list[Known], anew: list[Known]) -> set[Key]:
         """Note why exceptions of one family are no more; return the keys of those.

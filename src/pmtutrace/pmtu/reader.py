@@ -10,7 +10,7 @@ import contextlib
 import errno
 import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pmtutrace.errors import PmtutraceError
 from pmtutrace.kernel import links, netlink, netns
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from pmtutrace.pmtu.exceptions import PathMtu, Way
 
 ATTEMPTS = 5
-# What we were kept from running for meanwhile is taken for a part's age: the dump is read again.
-LONGEST_CALL = TOLERANCE // 2
+# Nanoseconds that we may be kept from running in a call: what a part says would be taken for that
+# much younger.
+KEPT_AT_MOST = TOLERANCE // 2
 SWITCH = 0  # no family
 NO_PMTU_DISC = "/proc/sys/net/ipv4/ip_no_pmtu_disc"
 INIT = "/proc/1/ns/net"
@@ -40,6 +41,21 @@ GROUPS = (
     netlink.NEXTHOP,
 )
 OF_A_FAMILY = range(20, 28)  # RTM_NEWADDR to RTM_GETROUTE begin with their address family
+
+
+class _Clocks(NamedTuple):
+    """What it is by two clocks, nanoseconds: one goes on while we are kept from running."""
+
+    monotonic: int
+    ours: int
+
+
+def _clocks() -> _Clocks:
+    return _Clocks(time.monotonic_ns(), time.thread_time_ns())
+
+
+def _kept(began: _Clocks, ended: _Clocks) -> int:
+    return ended.monotonic - began.monotonic - (ended.ours - began.ours)
 
 
 class Reader:
@@ -62,7 +78,7 @@ class Reader:
         self._inum = inum
         self._families = families
         self._sequence = 0
-        self._slowest = 0  # nanoseconds of the longest call of the last answer
+        self._kept = 0  # nanoseconds that one call of the last answer took, and we did not run
         self._bell = netlink.opened(GROUPS)
         self._asked = netlink.opened()
         self._asked.setsockopt(netlink.SOL_NETLINK, netlink.GET_STRICT_CHECK, 1)
@@ -165,7 +181,7 @@ class Reader:
 
     def _dump(self, family: int) -> list[tuple[PathMtu, int]]:
         """Return the exceptions, each with CLOCK_MONOTONIC when it was read."""
-        for _ in range(ATTEMPTS):
+        for attempt in range(ATTEMPTS):
             self._sequence += 1
             request = exceptions.request(family, self._sequence)
             found, interrupted = [], False
@@ -173,7 +189,7 @@ class Reader:
                 interrupted |= bool(flags & netlink.INTERRUPTED)
                 if kind == exceptions.RTM_NEWROUTE and (item := exceptions.exception(payload)):
                     found.append((item, at))
-            if not interrupted and self._slowest <= LONGEST_CALL:
+            if not interrupted and (self._kept <= KEPT_AT_MOST or attempt):
                 break
         # A kernel without IPv6 answers for all families that it has.
         return [(item, at) for item, at in found if item.family == family]
@@ -184,14 +200,14 @@ class Reader:
         The kernel writes the first part while it is asked, and each other one while that before it
         is taken (netlink_recvmsg() calls netlink_dump()).
         """
-        before = time.monotonic_ns()
+        began = _clocks()
         self._asked.send(request)
-        later = time.monotonic_ns()
-        self._slowest = later - before
+        later = _clocks()
+        self._kept = _kept(began, later)
         while True:
-            at, before = later, time.monotonic_ns()
-            octets, later = self._asked.recv(netlink.RECEIVED_AT_MOST), time.monotonic_ns()
-            self._slowest = max(self._slowest, later - before)
+            at, began = later.monotonic, _clocks()
+            octets, later = self._asked.recv(netlink.RECEIVED_AT_MOST), _clocks()
+            self._kept = max(self._kept, _kept(began, later))
             for kind, flags, sequence, payload in netlink.messages(octets):
                 if sequence != self._sequence:
                     continue  # of a dump that failed in the middle

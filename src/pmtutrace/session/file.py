@@ -110,7 +110,15 @@ class File:
             raise self.error(error) from error
 
     def error(self, why: object) -> SessionError:
-        """Return the error that says that the file is damaged."""
+        """Return the error that says that the file is damaged.
+
+        Raises:
+            KeyboardInterrupt: it is not, but a signal came while SQLite called us, and it has
+                forgotten what we raised.
+        """
+        stopped = getattr(why, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT
+        if stopped and self._steps <= self._most:
+            raise KeyboardInterrupt
         return SessionError(f"{self.path} is damaged: {why}", DAMAGED_HINT)
 
     def _require_ours(self) -> None:

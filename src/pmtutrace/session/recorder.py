@@ -134,7 +134,8 @@ class Recorder:
         try:
             while True:
                 until = due if end is None else min(due, end)
-                for event in self._tracer.events(max(0.0, until - time.monotonic())):
+                left = max(0.0, until - time.monotonic())
+                for event in self._tracer.events(left, more=True):
                     self._take(event)
                 done = self._tracer.stopped or (end is not None and time.monotonic() >= end)
                 self._tick(last=done)

@@ -9,13 +9,13 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from pmtutrace.errors import CompilerError, LoadError, PrivilegeError
-from pmtutrace.kernel import hooks, image, libbpf, plan, privileges, rcu, sites, symbols
+from pmtutrace.kernel import cpus, hooks, image, libbpf, plan, privileges, rcu, sites, symbols
 from pmtutrace.kernel.loader import Attached
 from pmtutrace.tracing import usual
 from pmtutrace.tracing.clock import HZ
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from pmtutrace.kernel.ladder import Hook
     from pmtutrace.kernel.plan import Step
@@ -139,6 +139,25 @@ class KernelSide:
             if piece.start <= address < piece.end:
                 return piece.name
         return ""
+
+    def losses(self, kinds: Mapping[int, str]) -> dict[str, int]:
+        """Return what was lost, by kind; runs that the kernel has left out are ``recursion``."""
+        out = {}
+        for index, kind in sorted(kinds.items()):
+            key, size = index.to_bytes(4, "little"), 8 * cpus.possible()
+            value = libbpf.map_lookup(self.loader.maps["losses"], key, size)
+            out[kind] = sum(memoryview(value).cast("Q"))
+        infos = [libbpf.program_info(fd) for _, fd in self.loader.programs()]
+        out["recursion"] = sum(info.recursion_misses for info in infos)
+        return out
+
+    def run_times(self) -> dict[str, tuple[int, int]]:
+        """Return the kernel's run_time_ns and run_cnt by program."""
+        out: dict[str, tuple[int, int]] = {}
+        for name, fd in self.loader.programs():
+            info, (ns, runs) = libbpf.program_info(fd), out.get(name, (0, 0))
+            out[name] = ns + info.run_time_ns, runs + info.run_cnt
+        return out
 
     def watch(self, inum: int) -> None:
         """Add a network namespace, by inode, to those looked at (where only some are)."""

@@ -72,8 +72,7 @@ class Paths:
         self._settings: dict[int, deque[Setting]] = {}  # since the last message of each CPU
         self._heard: list[Open] = []
         self._read_at = 0  # when reading was last begun, nanoseconds since 1970
-        self._read = False  # since events were last asked for
-        self._over = False
+        self._read = False  # or tried to, since events were last asked for
         self._open: dict[Place, deque[Open]] = {}
 
     def close(self) -> None:
@@ -92,8 +91,6 @@ class Paths:
     def read(self) -> list[Dump]:
         """Read what is due, before the ring is emptied: what led to it has then been told."""
         self._read = False
-        if self._over:
-            return []
         due = self.watch.due
         if not due and not (self._heard and self.watch.rested):
             return []
@@ -117,7 +114,6 @@ class Paths:
             last: no more will be asked for, so nothing is kept for later.
         """
         told, self._told = sorted(self._told, key=lambda item: item.ts), []
-        self._over |= last
         read = matches.doubted(dumps, (item for item in told if isinstance(item, Setting)))
         changes: list[PathMtuChange] = []
         found: list[IcmpReceived] = []

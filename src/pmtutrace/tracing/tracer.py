@@ -14,7 +14,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Self
 
 from pmtutrace.errors import LoadError, NotSupported
-from pmtutrace.kernel import cpus, libbpf
+from pmtutrace.kernel import libbpf
 from pmtutrace.tracing import clock
 from pmtutrace.tracing.kernelside import KernelSide
 from pmtutrace.tracing.settings import Settings
@@ -224,6 +224,18 @@ class Tracer:
         if self._running().modules_moved() or time.monotonic() - self._refreshed > REFRESH_S:
             self.refresh()
         dumps = self._paths.read() if self._paths else []
+        out = self.drain()
+        if self._paths is not None:
+            out.extend(self._paths.events(dumps, time.time_ns(), last=last))
+            out.sort(key=lambda event: event.ts)
+        if self._namer.inventory is not None:
+            out.extend(self._namer.inventory.changes())
+        return out
+
+    def drain(self) -> list[Event]:
+        """Return the events that programs have sent since last asked, and nothing that is read."""
+        if self._ring is None:
+            return []
         self._ring.consume()
         out: list[Event] = []
         offset = clock.boot_offset()
@@ -235,20 +247,18 @@ class Tracer:
             else:
                 out.append(self._namer.event(octets, offset))
         self.streamed += len(out)
-        if self._paths is not None:
-            out.extend(self._paths.events(dumps, time.time_ns(), last=last))
-            out.sort(key=lambda event: event.ts)
-        if self._namer.inventory is not None:
-            out.extend(self._namer.inventory.changes())
         return out
 
-    def events(self, timeout: float | None = None) -> Iterator[Event]:
-        """Yield events as they come, for ``timeout`` seconds or until stopped."""
+    def events(self, timeout: float | None = None, *, more: bool = False) -> Iterator[Event]:
+        """Yield events as they come, for ``timeout`` seconds or until stopped.
+
+        Where ``more`` will be asked for, what became of the latest messages may be told then.
+        """
         end = None if timeout is None else time.monotonic() + timeout
         while True:
             stopped = self.stopped
             late = end is not None and time.monotonic() >= end
-            yield from self.poll(last=stopped or late)
+            yield from self.poll(last=stopped or (late and not more))
             if stopped or late:
                 return
             self._wait(POLL_S if end is None else min(POLL_S, end - time.monotonic()))
@@ -310,16 +320,8 @@ class Tracer:
         overflow entry; ``news_full``: messages whose drop may show a wrong verdict; ``received``:
         messages without an event; ``nested``, ``recursion``: runs that had no room.
         """
-        loader = self._running().loader
-        out = {}
-        for index, kind in sorted(self._namer.decoder.losses.items()):
-            value = libbpf.map_lookup(
-                loader.maps["losses"], index.to_bytes(4, "little"), 8 * cpus.possible()
-            )
-            out[kind] = sum(memoryview(value).cast("Q"))
+        out = self._running().losses(self._namer.decoder.losses)
         out["received"] += self._unheard + (self._paths.watch.unheard if self._paths else 0)
-        infos = [libbpf.program_info(fd) for _, fd in loader.programs()]
-        out["recursion"] = sum(info.recursion_misses for info in infos)
         return out
 
     def run_times(self) -> dict[str, tuple[int, int]]:
@@ -327,11 +329,7 @@ class Tracer:
 
         One that is attached to several functions is loaded as often; these are added up.
         """
-        out: dict[str, tuple[int, int]] = {}
-        for name, fd in self._running().loader.programs():
-            info, (ns, runs) = libbpf.program_info(fd), out.get(name, (0, 0))
-            out[name] = ns + info.run_time_ns, runs + info.run_cnt
-        return out
+        return self._running().run_times()
 
     def _running_counting(self) -> Counting:
         if self._counting is None:

@@ -98,7 +98,7 @@ def test_closing_begins_no_more_and_waits_for_what_was_begun(kernel):
             time.sleep(0.001)
         kernel.gate.set()
 
-    threading.Thread(target=open_the_gate).start()
+    threading.Thread(target=open_the_gate, daemon=True).start()
     ahead.close()
     ahead.close()
     assert set(kernel.order) == set("abc")

@@ -5,6 +5,8 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -206,6 +208,8 @@ import itertools, json, pathlib, sys
 tree = pathlib.Path(json.load(sys.stdin)["tree"])
 for number in itertools.count():
     (tree / f"{number % 99}").mkdir(exist_ok=True)
+    if number == 99:
+        (tree.parent.parent / "busy").touch()
 """
 
 
@@ -215,10 +219,15 @@ def test_nothing_is_left_of_a_compiler_that_is_still_writing(tmp_path, monkeypat
     folder.mkdir()
     monkeypatch.setattr(compiler, "CHILD", child)
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def interrupt():
+        while not (tmp_path / "busy").exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
 
     def interrupted():
-        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        threading.Thread(target=interrupt, daemon=True).start()
         with compiler.Compiler() as bcc:
             bcc.compile("", {})
 
@@ -226,5 +235,5 @@ def test_nothing_is_left_of_a_compiler_that_is_still_writing(tmp_path, monkeypat
         with pytest.raises(KeyboardInterrupt):
             interrupted()
     finally:
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGINT, before)
     assert os.listdir(folder) == []  # noqa: PTH208

@@ -1,8 +1,10 @@
 """What is written is what is read, whatever happens in between."""
 
+import contextlib
 import dataclasses
 import os
 import shutil
+import signal
 import sqlite3
 import stat
 from collections import Counter as Tally
@@ -13,6 +15,7 @@ from golden.test_lines import EVENTS
 from pmtutrace.errors import SessionError
 from pmtutrace.events import TunnelChange
 from pmtutrace.session import encode, schema
+from pmtutrace.session.file import File
 from pmtutrace.session.reader import Reader, Span
 from pmtutrace.session.writer import NoRoomError, Writer
 from recorded import MANIFEST, NSEC, STATES, counted, moved, second, write
@@ -276,3 +279,29 @@ def test_a_folder_that_cannot_be_written(path, tmp_path):
     write(path)
     path.chmod(0o400)
     assert len(events(path)) == 3 * (len(EVENTS) + 1)
+
+
+def test_a_signal_while_sqlite_is_at_work_is_one_and_no_damage(path):
+    """SQLite forgets what is raised in what it calls."""
+
+    class Disturbed(File):
+        def _step(self):
+            signal.raise_signal(signal.SIGINT)
+            return super()._step()
+
+    write(path)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    cases = (Disturbed, KeyboardInterrupt, ""), (File, SessionError, "damaged: interrupted")
+    counting = (
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
+    )
+    try:
+        for kind, error, said in cases:
+            with (
+                contextlib.closing(kind(path)) as file,
+                pytest.raises(error, match=said),
+                file.telling(),
+            ):
+                file.sql.execute(counting).fetchone()
+    finally:
+        signal.signal(signal.SIGINT, before)

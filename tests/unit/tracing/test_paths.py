@@ -224,12 +224,6 @@ class TestHeard:
         assert brief(seen.events(seen.read(), late)) == [("no_match", 1500)]
         assert watch.read_for == [None, None]
 
-    def test_when_nobody_will_ask_again_nothing_is_read_any_more(self, watch, seen):
-        seen.events([], T, last=True)
-        watch.due = True
-        assert seen.read() == []
-        assert watch.read_for == []
-
     def test_of_many_about_one_path_the_route_is_asked_for_once(self, watch, seen):
         watch.sounds = [MESSAGE._replace(ts=T + number) for number in range(50)]
         seen.events([], T)
