@@ -291,7 +291,7 @@ def test_a_signal_while_sqlite_is_at_work_is_one_and_no_damage(path):
 
     write(path)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    cases = (Disturbed, KeyboardInterrupt, ""), (File, SessionError, "damaged: interrupted")
+    cases = (Disturbed, KeyboardInterrupt, None), (File, SessionError, "damaged: interrupted")
     counting = (
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
     )
