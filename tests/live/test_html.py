@@ -332,6 +332,8 @@ def test_a_finding_leads_to_its_time_and_its_commands_can_be_copied(chromium, pa
 def test_it_prints(chromium, page_of_a_night):
     with shown(chromium, page_of_a_night, color_scheme="dark") as page:
         assert page.pdf()[:5] == b"%PDF-"
+        # Colours come back with the next frame.
+        page.evaluate("() => new Promise(done => requestAnimationFrame(() => done()))")
         page.emulate_media(media="print")
         page.evaluate("dispatchEvent(new Event('beforeprint'))")
         assert page.locator("details.finding:not([open])").count() == 0

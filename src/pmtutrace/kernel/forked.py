@@ -31,6 +31,7 @@ class Forked:
         self._said = os.fdopen(os.memfd_create("said"), "rb")
         source, sink = os.pipe()
         self._result = os.fdopen(source, "rb")
+        self._data = self._text = b""
         parent = os.getpid()
         self._pid = 0
         try:
@@ -58,13 +59,16 @@ class Forked:
 
         Can be called again if it was interrupted.
         """
-        data = self._result.read()
-        with held_up():  # once it was waited for, its number may be somebody else's
-            _, status = os.waitpid(self._pid, 0)
-            self.returncode = os.waitstatus_to_exitcode(status)
-        self._said.seek(0)
-        with self._result, self._said:
-            return data, self._said.read()
+        if self.returncode is None:
+            self._data = self._result.read()
+            with held_up():  # once it was waited for, its number may be somebody else's
+                _, status = os.waitpid(self._pid, 0)
+                self.returncode = os.waitstatus_to_exitcode(status)
+        if not self._said.closed:
+            self._said.seek(0)
+            with self._result, self._said:
+                self._text = self._said.read()
+        return self._data, self._text
 
 
 @contextlib.contextmanager

@@ -6,8 +6,10 @@ by the archive's key, each package by the hash in the signed index.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
     from pmtutrace.vm.sources import Source
 
+PAUSES_S = (2.0, 6.0)  # before it is tried again
 # The hooks of the machine's own configuration are cleared: they act on the machine's caches.
 _CONFIG = """\
 #clear APT::Update::Pre-Invoke;
@@ -69,7 +72,7 @@ class Apt:
         Raises:
             VmError: the mirror has no such suite, cannot be reached, or its signature is bad.
         """
-        self._run("apt-get", "--error-on=any", "update")
+        self._again("apt-get", "--error-on=any", "update")
 
     def show(self, package: str) -> dict[str, str]:
         """Return the newest version's control fields, names in lower case.
@@ -83,8 +86,17 @@ class Apt:
     def download(self, packages: Iterable[tuple[str, str]]) -> list[Path]:
         """Fetch (name, version) pairs, check their hashes, and return the files."""
         target = self.folder / "archives"
-        self._run("apt-get", "download", *(f"{name}={version}" for name, version in packages))
+        self._again("apt-get", "download", *(f"{name}={version}" for name, version in packages))
         return sorted(target.glob("*.deb"))
+
+    def _again(self, tool: str, *arguments: str) -> None:
+        """Run a tool, and again after a while if it fails: no mirror changes in one step."""
+        for seconds in PAUSES_S:
+            with contextlib.suppress(VmError):
+                self._run(tool, *arguments)
+                return
+            time.sleep(seconds)
+        self._run(tool, *arguments)
 
     def _run(self, tool: str, *arguments: str) -> str:
         done = subprocess.run(

@@ -214,7 +214,9 @@ class TestSignals:
             "import signal, time, weakref\nfrom pmtutrace.cli import signals\n"
             f"signals.raise_at_end()\nclass Any: pass\nany = Any()\n{again}"
             "gone = weakref.ref(any, lambda _: signal.raise_signal(signal.SIGTERM))\n"
-            "try:\n    del any\n    print('later')\n    time.sleep(60)\n"
+            "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])\n"
+            "try:\n    del any\n    print('later')\n"
+            "    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])\n    time.sleep(60)\n"
             "except KeyboardInterrupt:\n    print('caught')\n"
         )
         done = subprocess.run(

@@ -117,6 +117,30 @@ def test_a_signal_at_any_moment_leaves_one_process_that_goes_on(monkeypatch):
     assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & {signal.SIGINT, signal.SIGTERM}
 
 
+@pytest.mark.parametrize("step", ["waitpid", "waitstatus_to_exitcode"])
+def test_interrupted_while_it_is_waited_for_it_can_be_waited_for_again(step, monkeypatch):
+    """As by a signal that had to wait until it was."""
+    there = getattr(os, step)
+
+    def signalled(*words):
+        signal.raise_signal(signal.SIGINT)
+        return there(*words)
+
+    child = Forked(lambda: os.write(2, b"a warning") and b"data")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(os, step, signalled)
+            with pytest.raises(KeyboardInterrupt):
+                child.communicate()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    child.terminate()
+    for _ in range(2):
+        assert child.communicate() == (b"data", b"a warning")
+    assert child.returncode == 0
+
+
 def test_it_ends_with_its_parent():
     there, say_there = os.pipe()
     held, hold = os.pipe()

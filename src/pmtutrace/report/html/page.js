@@ -15,6 +15,10 @@ function copy(button) {
 }
 
 function theme(name) {
+  if (state.printing) {
+    state.theme = name;
+    return;
+  }
   document.documentElement.dataset.theme = name;
   hatching = null;
   readColours();
