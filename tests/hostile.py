@@ -29,6 +29,7 @@ WITH_PORTS = (TCP, UDP, UDPLITE, SCTP, DCCP)
 OPAQUE = (50, 89, 112, 115, 253)
 HOP_BY_HOP, ROUTING, OPTIONS = 0, 43, 60
 VXLAN, VXLAN_OLD, GENEVE = 4789, 8472, 6081
+NAT_T = 4500  # RFC 3948
 ETHER = {4: 0x0800, 6: 0x86DD}
 TEB, ERSPAN, ERSPAN2, VLAN, QINQ = 0x6558, 0x88BE, 0x22EB, 0x8100, 0x88A8
 NOP = 1
@@ -164,6 +165,7 @@ def gre(chance: random.Random, inner: Built) -> Part:
 def in_udp(chance: random.Random, inner: Built) -> Part:
     """Return VXLAN or Geneve around a frame or, for Geneve, a packet."""
     port, sport = chance.choice((VXLAN, VXLAN_OLD, GENEVE)), chance.randrange(1 << 16)
+    sport = 9 if sport == NAT_T else sport  # which would be ESP, whatever is inside
     vni = chance.randrange(1 << 24) << 8
     frame = ethernet(chance, inner.version) + inner.octets
     if port == GENEVE:

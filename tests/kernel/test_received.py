@@ -19,7 +19,7 @@ from pmtutrace.lab import Port, Tunnel, packets
 from pmtutrace.pmtu.watch import Watch
 from pmtutrace.tracing.tracer import Settings, Tracer
 from pmtutrace.tunnels.inventory import Inventory
-from routers import GATES, LENGTH, TARGETS, TOPOLOGY, WITHIN_S, ip, provoke, refused
+from routers import GATES, LENGTH, TARGETS, TOPOLOGY, WITHIN_S, awaited, ip, provoke, refused
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
 PROBES = ("fentry", "fexit", "kprobe", "kretprobe")
@@ -211,7 +211,7 @@ def test_a_tunnel_learns_and_passes_it_on(kind, kernel):
         with traced(Settings(), TOPOLOGY.having(tunnels=(tunnel,))) as there:
             inventory = Inventory()
             inventory.start()
-            inventory.wait(WITHIN_S)
+            awaited(lambda: any(one.name == "t0" for one in inventory.tunnels()))
             there.tracer.use(inventory)
             learn(there, proto, overhead)
     except NotSupported as error:

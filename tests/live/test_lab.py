@@ -13,7 +13,7 @@ from pmtutrace import lab
 from pmtutrace.errors import LabError, NotSupported
 from pmtutrace.kernel import netns
 from pmtutrace.lab import traffic
-from pmtutrace.lab.run import differences, exercise, run
+from pmtutrace.lab.run import differences, exercise, run, until
 from pmtutrace.lab.scenarios import named
 
 pytestmark = pytest.mark.live
@@ -69,6 +69,8 @@ def test_what_a_tun_has_sent_can_be_read():
     with lab.built(named("tun-v4-udp-device")) as net:
         port = net.topology.tunnels[0].ends[0]
         traffic.send(net, named("tun-v4-ring-full").traffic)
+        node, dropped = net[port.node], f"{port.dev}:tx_dropped"
+        until(lambda: node.counters()[dropped], lambda count: count >= traffic.COUNT)
         read = list(iter(lambda: net.files[port].read(1500), None))
     assert {len(packet) for packet in read} == {1400}
     assert len(read) == 500

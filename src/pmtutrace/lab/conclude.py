@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -93,8 +92,8 @@ def found(situation: Situation, tracer: Tracer, inventory: Inventory) -> list[Fi
 def _happened(
     situation: Situation, tracer: Tracer, inventory: Inventory
 ) -> tuple[list[Finding], float]:
-    """Return what is found, and how many seconds a step came late at most."""
-    late, due = 0.0, math.inf
+    """Return what is found, and how many seconds late it was at most, where time matters."""
+    late = 0.0
     with built(situation.topology) as net:
         tracer.refresh()
         _wait_for_tunnels(net, inventory)
@@ -104,26 +103,32 @@ def _happened(
         collector.begin(tracer.counters(), tracer.fragments())
         probes = []
         for step in situation.steps:
-            late, due = max(late, time.monotonic() - due), math.inf
+            began = time.monotonic()
             if isinstance(step, Probed) and (result := perform(net, step)):
                 probes.append((net[step.node].inum, result))
             else:
                 perform(net, step)
-            if isinstance(step, Passed):
-                due = time.monotonic() + step.seconds
-            _gather(tracer, collector, step.seconds if isinstance(step, Passed) else POLL_S)
+                late = max(late, time.monotonic() - began)
+            seconds = step.seconds if isinstance(step, Passed) else POLL_S
+            late = max(late, _gather(tracer, collector, seconds))
         _gather(tracer, collector, SETTLED_S)
         _wait_for_tunnels(net, inventory)
-        return diagnose(case(tracer, collector, inventory, names, probes)), late
+        findings = diagnose(case(tracer, collector, inventory, names, probes))
+    timed = any(isinstance(step, Passed) for step in situation.steps)
+    return findings, late if timed else 0.0
 
 
-def _gather(tracer: Tracer, collector: Collector, seconds: float) -> None:
-    """Take events for some time."""
-    end, pause = time.monotonic() + seconds, threading.Event()
-    while (left := end - time.monotonic()) > 0:
+def _gather(tracer: Tracer, collector: Collector, seconds: float) -> float:
+    """Take events for some time; return how many seconds late the latest look at them ended."""
+    looked, pause, late = time.monotonic(), threading.Event(), 0.0
+    end = looked + seconds
+    while (left := end - looked) > 0:
         pause.wait(min(left, POLL_S))
         for event in tracer.poll():
             collector.take(event)
+        before, looked = looked, time.monotonic()
+        late = max(late, looked - before - min(left, POLL_S))
+    return late
 
 
 def _wait_for_tunnels(net: Net, inventory: Inventory) -> None:
@@ -134,9 +139,10 @@ def _wait_for_tunnels(net: Net, inventory: Inventory) -> None:
     from pmtutrace.tunnels import dump  # with pyroute2, which few need
 
     dump.teach()
+    there = dump.dump([str(node.path) for node in net])
 
     def missing() -> set[Tunnel]:
-        return {*dump.dump([str(node.path) for node in net])} - {*inventory.tunnels()}
+        return {*there} - {*inventory.tunnels()}
 
     if until(missing, lambda left: not left, SEEN_WITHIN_S):
         raise LabError("the tunnels of the lab are not seen")
