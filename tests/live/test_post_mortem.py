@@ -22,6 +22,7 @@ PERIOD_S, LIFETIME_S = 6, 3
 WITHIN = 0.1
 # What path MTUs are is looked at once a second, and a busy host is late.
 MOMENT_S = 2.0
+LATE_S = 0.5
 ENDS_WITHIN_S = 240
 ADDRESS = re.compile(r"^\| `([\d.]+)` \| `[^`]+` \| (told[^|]*?|never told) \| (\d+) \|", re.M)
 SITE = re.compile(r"^\| `(\w+)` \| \w+ \|[^|]*\| (\d+) \|$", re.M)
@@ -67,9 +68,9 @@ class Night:
         return done.stdout
 
     def committed(self):
-        """Return how many seconds the session holds so far."""
+        """Return up to when the session goes so far, to the millisecond."""
         with contextlib.closing(sqlite3.connect(self.path)) as sql:
-            return sql.execute("SELECT count(*) FROM seconds").fetchone()[0]
+            return sql.execute("SELECT max(ts) FROM seconds").fetchone()[0] // 1_000_000 / 1000
 
     def sound(self):
         with contextlib.closing(sqlite3.connect(self.path)) as sql:
@@ -78,22 +79,32 @@ class Night:
 
 @pytest.fixture(scope="module")
 def nights(tmp_path_factory):
-    """Two nights at once; the recorder of the second is killed in the middle of it."""
-    folders = [tmp_path_factory.mktemp(name) for name in ("whole", "cut")]
+    """Two nights at once; the recorder of the second is killed in the middle of it.
+
+    They are had again where the machine has kept the lab from what it does by the clock.
+    """
+    for _ in range(3):
+        both = had([tmp_path_factory.mktemp(name) for name in ("whole", "cut")])
+        if max(night.truth["late_s"] for night in both) < LATE_S:
+            break
+    return both
+
+
+def had(folders):
     whole, cut = Night(folders[0], CYCLES), Night(folders[1], CUT_AFTER + 1)
     with whole.trace, cut.trace:
         cut.wait(lambda: f"collapse {CUT_AFTER} of" in cut.trace.stderr)
         select.select([], [], [], LIFETIME_S - 1.5)  # well into it, while packets are dropped
         assert cut.trace.child.poll() is None, cut.trace.stderr
-        committed = cut.committed()
-        cut.wait(lambda: cut.committed() > committed)
-        cut.killed = time.time()
+        before = cut.committed()
+        cut.wait(lambda: cut.committed() > before)
+        cut.last = cut.committed()
         cut.trace.child.kill()
         cut.trace.child.wait()
         cut.gone = time.time()
         cut.wait(lambda: cut.said.read_text().endswith("\n"))  # the lab itself goes on to its end
         assert whole.trace.child.wait(ENDS_WITHIN_S) == 0, whole.trace.stderr
-        yield whole, cut
+        return whole, cut
 
 
 @pytest.fixture
@@ -178,6 +189,6 @@ def test_a_night_that_was_cut_short_is_explained_too(cut):
     assert cut.sound()
     assert report["recording"]["unfinished"] == 1
     ended = seconds(report["until"])
-    assert cut.killed - 2 < ended <= cut.gone  # a second, and what a busy host takes to commit
+    assert cut.last <= ended <= cut.gone
     low = [one for one in report["moments"] if one["name"] == cut.truth["remote"]]
     assert len(low) == CUT_AFTER

@@ -252,7 +252,7 @@ class TestEvents:
 
     def test_lab_incident(self):
         true = Truth(8.0, 2.1, 5, 5, 552, 0, 0)
-        line = Measured(VXLAN, "edge", true, {"a": 1}, {"a": "followed"}, {"IpFragFails": 1})
+        line = Measured(VXLAN, "edge", true, {"a": 1}, {"a": "followed"}, {"IpFragFails": 1}, 0.01)
         assert flat(line.json(), ("heard", "kinds", "refused")) == fields("incident")
 
     def test_moments(self):

@@ -37,7 +37,7 @@ class Measured:
     ``netns`` is the namespace of edge. ``heard`` is how many frag-needed arrived at each customer's
     device, by address; ``kinds`` is what became of those that heard any: ``ignored`` who lost a
     connection, ``followed`` who did not. ``refused`` are the kernel's own counters of what edge
-    did not send.
+    did not send, ``late_s`` is how late a run of the backup began at most.
     """
 
     incident: Incident
@@ -46,6 +46,7 @@ class Measured:
     heard: Mapping[str, int]
     kinds: Mapping[str, str]
     refused: Mapping[str, int]
+    late_s: float
 
     def json(self) -> dict[str, Any]:
         """Return the line of ``lab incident -j``; see docs/events.md."""
@@ -63,6 +64,7 @@ class Measured:
             "heard": dict(self.heard),
             "kinds": dict(self.kinds),
             "refused": dict(self.refused),
+            "late_s": self.late_s,
         }
 
 
@@ -128,11 +130,12 @@ def endure(going: Happening, cycles: int, say: Callable[[str], None]) -> Measure
         refused = _refused(net)
         while pause.wait(SETTLED_S) or (now := _refused(net)) != refused:
             refused = now
+    late = going.backup.late_s
     heard = {address: ear.heard for address, ear in ears.items() if ear.heard}
     lost = {incidents.CUSTOMERS[name] for name, one in going.connections.items() if one.lost}
     kinds = {address: "ignored" if address in lost else "followed" for address in heard}
     moved = {name: number - before[name] for name, number in refused.items()}
-    return Measured(going.incident, net["edge"].name, found, heard, kinds, moved)
+    return Measured(going.incident, net["edge"].name, found, heard, kinds, moved, late)
 
 
 def _refused(net: Net) -> dict[str, int]:

@@ -205,7 +205,7 @@ class Job(Machine):
     """Something that a machine does again and again by the clock: datagrams from many ports.
 
     A router that hashes ports sends some of them by each of its ways. ``began`` and ``done`` are
-    when each run began and ended.
+    when each run began and ended, ``late_s`` how late one began at most.
 
     Args:
         net: the lab.
@@ -223,6 +223,7 @@ class Job(Machine):
         super().__init__()
         self.began: list[int] = []
         self.done: list[int] = []
+        self.late_s = 0.0
         self._where = where
         self._payload = bytes(length - 28)
         self._gap_s, self._period_s = gap_s, period_s
@@ -237,6 +238,8 @@ class Job(Machine):
         """Run when it is time."""
         start = time.monotonic()
         while not self.ended.is_set():
+            due = start + len(self.began) * self._period_s
+            self.late_s = max(self.late_s, time.monotonic() - due)
             self.began.append(time.time_ns())
             self._run()
             self.done.append(time.time_ns())
