@@ -300,7 +300,7 @@ def test_a_power_cut_costs_the_last_second(tmp_path, net):
     subprocess.run(["cp", "--sparse=always", disk, after], check=True)
     with mounted(after) as folder:
         assert sound(folder / "s")
-        assert committed(folder / "s") == seen
+        assert committed(folder / "s")[: len(seen)] == seen
         stamps = [_seconds(drop["ts"]) for drop in drops(folder / "s")]
     since, _ = seen[-1]
     assert holds_all(stamps, sent, since)
