@@ -44,7 +44,7 @@ def held_by(pid):
 
 def wait_until_gone(held):
     """Return once the kernel holds none of the programs: it frees them after a grace period."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 5
     while not held.isdisjoint(programs()):
         assert time.monotonic() < deadline
         time.sleep(0.001)

@@ -65,6 +65,8 @@ def test_it_comes_back_with_the_job_and_lasts_as_long_as_an_exception(over):
     falls, rises = edges(one for one in going.ruler.readings if one.since < fixed_at)
     backup, lifetime = going.backup, going.incident.lifetime_s * NSEC
     assert len(falls) >= 2
+    period = (backup.began[1] - backup.began[0]) / NSEC
+    assert abs(period - PERIOD_S) <= 0.1 * PERIOD_S + backup.late_s
     runs = list(zip(backup.began, backup.done, strict=False))
     for before, now in falls:
         assert any(began <= now and before <= done for began, done in runs)

@@ -98,7 +98,7 @@ def had(folders):
         assert cut.trace.child.poll() is None, cut.trace.stderr
         before = cut.committed()
         cut.wait(lambda: cut.committed() > before)
-        cut.last = cut.committed()
+        cut.last, cut.killed = cut.committed(), time.time()
         cut.trace.child.kill()
         cut.trace.child.wait()
         cut.gone = time.time()
@@ -190,5 +190,6 @@ def test_a_night_that_was_cut_short_is_explained_too(cut):
     assert report["recording"]["unfinished"] == 1
     ended = seconds(report["until"])
     assert cut.last <= ended <= cut.gone
+    assert cut.killed - 2 < ended  # a second, and what a busy host takes to commit
     low = [one for one in report["moments"] if one["name"] == cut.truth["remote"]]
     assert len(low) == CUT_AFTER

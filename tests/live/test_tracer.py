@@ -213,7 +213,7 @@ def test_stop_from_another_thread():
         threading.Timer(0.1, tracer.stop).start()
         began = time.monotonic()
         assert list(tracer.events(timeout=30)) == []
-        assert time.monotonic() - began < 20
+        assert time.monotonic() - began < 5
 
 
 def test_stop_is_safe_where_a_signal_interrupts_it():
@@ -295,14 +295,14 @@ def test_a_failed_start_leaves_nothing():
 
 def test_ready_soon_and_small():
     """Loosely: the exact figures are measured by `make bench` on an idle machine."""
-    took, deadline = 60.0, time.monotonic() + 60
-    while took >= 1 and time.monotonic() < deadline:  # a busy host may be late more than once
+    times = []
+    for _ in range(3):
         began = time.monotonic()
         with Trace("-d", "30") as trace:
-            took = time.monotonic() - began
+            times.append(time.monotonic() - began)
             status = open(f"/proc/{trace.child.pid}/status").read()  # noqa: PTH123, SIM115
             trace.end()
-    assert took < 1
+    assert min(times) < 1
     (peak,) = (int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
     assert peak < 40 * 1024
 

@@ -130,12 +130,12 @@ def endure(going: Happening, cycles: int, say: Callable[[str], None]) -> Measure
         refused = _refused(net)
         while pause.wait(SETTLED_S) or (now := _refused(net)) != refused:
             refused = now
-    late = going.backup.late_s
     heard = {address: ear.heard for address, ear in ears.items() if ear.heard}
     lost = {incidents.CUSTOMERS[name] for name, one in going.connections.items() if one.lost}
     kinds = {address: "ignored" if address in lost else "followed" for address in heard}
     moved = {name: number - before[name] for name, number in refused.items()}
-    return Measured(going.incident, net["edge"].name, found, heard, kinds, moved, late)
+    late_s = going.backup.late_s
+    return Measured(going.incident, net["edge"].name, found, heard, kinds, moved, late_s)
 
 
 def _refused(net: Net) -> dict[str, int]:
